@@ -1,0 +1,1 @@
+"""The `usage` command: the whole platform on one machine, and the few commands that operate it."""

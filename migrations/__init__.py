@@ -1,0 +1,1 @@
+"""Schema of the store, the same on TimescaleDB and on plain PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Scheduled work: folding deltas into rollups, partitions ahead, retention."""

@@ -1,0 +1,1 @@
+"""Queue in; enriched, rated, stored rows out."""

@@ -1,0 +1,1 @@
+"""Settings shared by every service: read once, in `__main__`, validated, and handed down."""

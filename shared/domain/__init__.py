@@ -1,0 +1,1 @@
+"""Pure Python rules of the product: no I/O, no framework, standard library only."""

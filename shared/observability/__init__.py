@@ -1,0 +1,1 @@
+"""Logs that are facts, and every metric declared once."""

@@ -1,0 +1,1 @@
+"""The reliable Redis list: produce, claim, acknowledge, reclaim."""

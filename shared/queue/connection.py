@@ -1,0 +1,26 @@
+"""How a Redis client for the queue is made, and which errors mean that Redis did not do it."""
+
+import redis.asyncio as redis
+from redis.exceptions import RedisError
+
+# what an await on the client may raise when Redis is away, slow, full or loading
+REDIS_FAILURES: tuple[type[Exception], ...] = (RedisError, OSError, TimeoutError)
+
+
+def connect(url: str, *, timeout_seconds: float = 5.0) -> "redis.Redis":
+    """A client that does not retry by itself: a push whose answer was lost must not be sent twice without its sender knowing."""
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        retry=None,
+        health_check_interval=0,
+    )
+
+
+async def is_reachable(client: "redis.Redis") -> bool:
+    """True when the server answers; a loading or failing one does not."""
+    try:
+        return bool(await client.ping())
+    except REDIS_FAILURES:
+        return False

@@ -1,0 +1,1 @@
+"""API keys: made, recognised, and kept only as a keyed hash."""

@@ -1,0 +1,1 @@
+"""PostgreSQL/TimescaleDB: one module per noun. The only place with SQL."""

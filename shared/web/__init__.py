@@ -1,0 +1,1 @@
+"""What every HTTP service shares: errors, authentication, health, request context, serving."""
