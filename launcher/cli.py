@@ -52,19 +52,18 @@ def _migrate(_options: argparse.Namespace) -> None:
 def _check_config(_options: argparse.Namespace) -> None:
     """Stops with the sentence that the service itself would stop with."""
     for service in SERVICES:
-        settings_class = importlib.import_module(f"services.{service}.settings").Settings
         print(f"{service}:")
-        for name, value in read_settings(settings_class):
+        for name, value in read_settings(_settings_class(service)):
             print(f"  {name.upper()}={_masked(value)}")
 
 
 def _openapi(options: argparse.Namespace) -> None:
     """The description of one service's API, made without its stores."""
-    module = importlib.import_module(f"services.{options.service}")
-    settings_class: type[ServiceSettings] = importlib.import_module(f"{module.__name__}.settings").Settings
     # nothing is opened to describe the routes, so these settings only have to be well-formed
-    settings = settings_class(database_url=SecretStr("postgresql://nowhere/none"), api_secret_key=SecretStr("-" * 16))
-    app = importlib.import_module(f"{module.__name__}.app").create_app(settings)
+    settings = _settings_class(options.service)(
+        database_url=SecretStr("postgresql://nobody@localhost/none"), api_secret_key=SecretStr("-" * 32)
+    )
+    app = importlib.import_module(f"services.{options.service}.app").create_app(settings)
     print(json.dumps(app.openapi(), indent=2))
 
 
@@ -73,12 +72,20 @@ def _generate_key(options: argparse.Namespace) -> None:
     print(generate_api_key(options.environment))
 
 
+def _settings_class(service: str) -> type[ServiceSettings]:
+    """ApiGatewaySettings of services.api_gateway.settings: every service names them alike."""
+    name = service.title().replace("_", "") + "Settings"
+    settings_class: type[ServiceSettings] = getattr(importlib.import_module(f"services.{service}.settings"), name)
+    return settings_class
+
+
 def _masked(value: object) -> str:
     """Secrets as stars; of an address everything but its password, because a wrong host is what one looks for."""
     if not isinstance(value, SecretStr):
         return str(value)
     secret = value.get_secret_value()
-    return re.sub(r"(?<=:)[^:@/]*(?=@)", "***", secret) if "://" in secret else "***"
+    # greedy up to the last @: a password that should have been escaped is hidden all the same
+    return re.sub(r"(://[^:/@]*:).*@", r"\1***@", secret) if "://" in secret else "***"
 
 
 def _parser() -> argparse.ArgumentParser:

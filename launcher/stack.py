@@ -147,7 +147,9 @@ class _Stack:
         if self._postgres.notice:
             _say(self._postgres.notice)
         self._redis.prepare()
-        self._supervisor.start([self._postgres.program(), self._redis.program()])
+        self._supervisor.start([self._postgres.program()])
+        self._supervisor.start([self._redis.program()])
+        self._supervisor.wait_ready()
         self._postgres.ensure_database(DATABASE)
         upgrade(self._database_url)
         asyncio.run(
@@ -160,9 +162,10 @@ class _Stack:
         )
 
     def _start_services(self) -> None:
-        """Also the order of stopping, backwards: what accepts work ends first, then what finishes it."""
+        """Together, and in the order of stopping, backwards: what accepts work ends first, then what finishes it."""
         for module in ("query_service", "aggregation_service", "event_processor", "api_gateway"):
             self._supervisor.start([self._program(service) for service in self._services if service.module == module])
+        self._supervisor.wait_ready()
 
     def _program(self, service: Service) -> Program:
         environment = {

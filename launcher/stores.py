@@ -156,6 +156,7 @@ class Postgres:
         # Somebody keeps the repository or the data under /root or a private temporary directory. Opening that directory
         # is not ours to do; letting this one process walk through it is.
         self._privileges += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
+        self._privileges += ["--securebits=+no_setuid_fixup"]  # or access(2), which initdb asks, would not count it
         trial = ["setpriv", *self._privileges, "--", str(self._binaries / "postgres"), "--version"]
         if subprocess.run(trial, capture_output=True, check=False).returncode:
             raise StartError(

@@ -1,4 +1,4 @@
-"""Keeps child processes running: starts them stage by stage, restarts one that dies, stops them in reverse order."""
+"""Keeps child processes running: starts them, restarts one that dies, stops them in the reverse order."""
 
 import os
 import shutil
@@ -126,12 +126,12 @@ class _Watched:
     started_at: float
     delay_seconds: float = 0.0
     restart_at: float | None = None
-    deaths_while_starting: int = 0
+    deaths: int = 0
 
 
 @dataclass
 class Supervisor:
-    """Children in stages: a stage starts when the one before it is ready, and stops when the one after it has ended.
+    """Children in stages: a stage is stopped when the one started after it has ended.
 
     `is_stopping` is asked between any two steps, `on_change` is called whenever a process id has changed.
     """
@@ -147,26 +147,27 @@ class Supervisor:
     def pids(self) -> dict[str, int]:
         return {w.child.program.name: w.child.pid for w in self._watched() if w.child.pid is not None}
 
-    def start(self, programs: Sequence[Program], *, timeout_seconds: float = 60.0) -> None:
-        """Starts one stage and returns when all of it serves."""
+    def start(self, programs: Sequence[Program]) -> None:
+        """Starts one more stage, without waiting for it."""
         stage: list[_Watched] = []
         self._stages.append(stage)
         for program in programs:
             child = Child(program)
             child.start()
             stage.append(_Watched(child, self.clock()))
+
+    def wait_ready(self, *, timeout_seconds: float = 60.0) -> None:
+        """Returns when all that was started serves."""
         deadline = self.clock() + timeout_seconds
-        waiting = list(stage)
+        waiting = self._watched()
         while waiting := [w for w in waiting if not (w.child.is_running and w.child.program.is_ready())]:
             for watched in waiting:
                 name, log = watched.child.program.name, watched.child.program.log
-                if watched.deaths_while_starting >= DEATHS_ALLOWED_WHILE_STARTING:
+                if watched.deaths >= DEATHS_ALLOWED_WHILE_STARTING:
                     raise StartError(f"{name} keeps ending at its start: {last_line(log)} (see {log})")
                 if self.clock() > deadline:
                     raise StartError(f"{name} was not ready after {timeout_seconds:.0f} s; see {log}.")
             self._rest()
-        for watched in stage:
-            watched.deaths_while_starting = 0
 
     def run(self) -> None:
         """Watches until a stop is asked for."""
@@ -186,7 +187,7 @@ class Supervisor:
             if watched.restart_at is None:
                 watched.delay_seconds = self._next_delay(watched, now)
                 watched.restart_at = now + watched.delay_seconds
-                watched.deaths_while_starting += 1
+                watched.deaths += 1
                 self.say(
                     f"{child.program.name} (pid {child.pid}) ended, {_reason(child.exit_code)}; "
                     f"starting it again in {watched.delay_seconds:.1f} s"

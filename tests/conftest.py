@@ -108,7 +108,16 @@ async def add_key(
     """A new key of that tenant (None: an operator's); extra columns as the table names them."""
     key = generate_api_key("test")
     names = ["tenant", "key_hash", "prefix", "last_four", "name", "scopes", "customer_id", *columns]
-    values = [tenant, hash_api_key(key, secret=SECRET), key[:12], key[-4:], "test", scopes, customer_id, *columns.values()]
+    values = [
+        tenant,
+        hash_api_key(key, secret=SECRET),
+        key[:12],
+        key[-4:],
+        "test",
+        scopes,
+        customer_id,
+        *columns.values(),
+    ]
     places = ", ".join(f"${i}" for i in range(1, len(names) + 1))
     await pool.execute(f"INSERT INTO api_keys ({', '.join(names)}) VALUES ({places})", *values)
     return key

@@ -264,13 +264,17 @@ BEGIN
         -- one maker at a time; attached rather than created in place, so that running inserts are not blocked
         PERFORM pg_advisory_xact_lock(7361003);
         CONTINUE WHEN to_regclass(partition) IS NOT NULL;
-        EXECUTE format('CREATE TABLE %I (LIKE usage_events INCLUDING DEFAULTS)', partition);
-        EXECUTE format(
-            'ALTER TABLE usage_events ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
-            partition,
-            wanted::timestamp AT TIME ZONE 'UTC',
-            (wanted + 1)::timestamp AT TIME ZONE 'UTC'
-        );
+        BEGIN
+            EXECUTE format('CREATE TABLE %I (LIKE usage_events INCLUDING DEFAULTS)', partition);
+            EXECUTE format(
+                'ALTER TABLE usage_events ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+                partition,
+                wanted::timestamp AT TIME ZONE 'UTC',
+                (wanted + 1)::timestamp AT TIME ZONE 'UTC'
+            );
+        EXCEPTION WHEN duplicate_table THEN
+            NULL; -- made while this one waited: the look above may not have seen it yet
+        END;
     END LOOP;
 END $$;
 

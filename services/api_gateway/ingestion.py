@@ -2,16 +2,20 @@
 
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
+
+import msgspec
 
 from services.api_gateway.body import MalformedLine
 from services.api_gateway.registry_cache import RegistryCache
 from services.api_gateway.validation import Context, Rejected, canonical_event
+from shared.contracts import exact_json
 from shared.contracts.envelope import VERSION, Envelope, Event, encode
-from shared.domain.errors import InvalidEvents, PayloadTooLarge, QueueFull, TenantMismatch, Unavailable
+from shared.domain.errors import Forbidden, InvalidEvents, PayloadTooLarge, QueueFull, TenantMismatch, Unavailable
 from shared.domain.tenancy import TenantScope
 from shared.observability.metrics import EVENTS_ACCEPTED, EVENTS_REJECTED, INGEST_REFUSED
 from shared.queue.producer import Producer
@@ -20,9 +24,17 @@ _DAY_MICROSECONDS = 86_400_000_000
 _ECHOED_FAILURES = 100  # the first ones carry the event that was sent; the rest only their index and error
 
 
+class CustomerMismatch(Forbidden):
+    """The customer named in the request is not the customer of this key."""
+
+
+# what is not malformed but not this key's to send; the answer when every event fails for it
+_FORBIDDEN: Mapping[str, type[Forbidden]] = {"tenant_mismatch": TenantMismatch, "customer_mismatch": CustomerMismatch}
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One event that was not taken. `event_data` is what was sent."""
+    """One event that was not taken. `event_data` is what was sent, as JSON, or None if it is not to be sent back."""
 
     index: int
     field: str
@@ -39,7 +51,7 @@ class Failure:
             "error": f"{self.field}: {self.message}",
             "code": self.code,
             "field": self.field,
-            "event_data": self.event_data if self.index < _ECHOED_FAILURES else None,
+            "event_data": self.event_data,
         }
 
 
@@ -79,12 +91,12 @@ class EventIngestor:
     ) -> Ingested:
         """Return once every good event is durable.
 
-        Raises PayloadTooLarge for too many events, InvalidEvents (or TenantMismatch) when none is good, QueueUnavailable
-        or QueueFull when nothing could be made durable. With an idempotency key, events without an id get one derived
+        Raises PayloadTooLarge for too many events, InvalidEvents (or Forbidden) when none is good, QueueUnavailable or
+        QueueFull when nothing could be made durable. With an idempotency key, events without an id get one derived
         from it, so that the whole request may be sent again.
         """
         if len(items) > self._max_batch_size:
-            raise PayloadTooLarge(f"{len(items)} events in one request; send at most {self._max_batch_size}.")
+            raise PayloadTooLarge(f"At least {len(items)} events in one request; send at most {self._max_batch_size}.")
         now = time.time_ns() // 1000
         context = Context(
             tenant_id=scope.tenant_id,
@@ -116,6 +128,7 @@ class EventIngestor:
         events: list[Event] = []
         failures: list[Failure] = []
         tenant, tenant_id, service_type = scope.number, scope.tenant_id, self._registry.service_type
+        make_id: Callable[[], str] = make_event_id
         for index, item in enumerate(items):
             try:
                 if type(item) is not dict:
@@ -124,16 +137,20 @@ class EventIngestor:
                 if stated is not None and stated != tenant_id:
                     raise Rejected("tenant_id", "tenant_mismatch", "is not the tenant of this key; leave it out")
                 kind = service_type(tenant, item.get("service_type"))
-                event = canonical_event(item, context, kind=kind, make_id=_id_maker(scope, idempotency_key, index))
-                self._registry.check_schema(kind, event)
+                if idempotency_key is not None:
+                    make_id = partial(_derived_id, scope, idempotency_key, index)
+                event = canonical_event(item, context, kind=kind, make_id=make_id)
+                if kind.schema is not None:
+                    self._registry.check_schema(kind, event)
             except Rejected as error:
-                failures.append(Failure(index, error.field, error.code, error.message, _echo(item)))
+                sent = _echo(item) if len(failures) < _ECHOED_FAILURES else None
+                failures.append(Failure(index, error.field, error.code, error.message, sent))
             else:
                 events.append(event)
         return events, failures
 
 
-def _none_good(failures: Sequence[Failure]) -> InvalidEvents | TenantMismatch:
+def _none_good(failures: Sequence[Failure]) -> InvalidEvents | Forbidden:
     items = [failure.as_item() for failure in failures]
     if not items:
         return InvalidEvents("The request holds no events.")
@@ -141,9 +158,9 @@ def _none_good(failures: Sequence[Failure]) -> InvalidEvents | TenantMismatch:
     detail = f"{first.field}: {first.message}."
     if len(failures) > 1:
         detail = f"None of the {len(failures)} events could be accepted; the first: {detail}"
-    if all(failure.code == "tenant_mismatch" for failure in failures):
-        return TenantMismatch(detail, errors=items)
-    return InvalidEvents(detail, errors=items)
+    codes = {failure.code for failure in failures}
+    kind = _FORBIDDEN.get(codes.pop(), InvalidEvents) if len(codes) == 1 else InvalidEvents
+    return kind(detail, errors=items)
 
 
 def _not_an_object(item: Any) -> Rejected:
@@ -152,18 +169,22 @@ def _not_an_object(item: Any) -> Rejected:
     return Rejected("event", "wrong_type", "must be a JSON object")
 
 
-def _echo(item: Any) -> Any:
-    return None if isinstance(item, MalformedLine) else item
+def _echo(item: Any) -> msgspec.Raw | None:
+    if isinstance(item, MalformedLine):
+        return None
+    try:
+        return msgspec.Raw(exact_json.dumps(item))
+    except (ValueError, RecursionError):  # it holds what JSON cannot: a NaN, a lone surrogate, nesting without end
+        return None
 
 
-def _id_maker(scope: TenantScope, idempotency_key: str | None, index: int) -> Callable[[], str]:
-    if idempotency_key is None:
-        return make_event_id
-    return lambda: str(uuid5(NAMESPACE_URL, f"usage:{scope.number}:{index}:{idempotency_key}"))
+def _derived_id(scope: TenantScope, idempotency_key: str, index: int) -> str:
+    return str(uuid5(NAMESPACE_URL, f"usage:{scope.number}:{index}:{idempotency_key}"))
 
 
 def make_event_id() -> str:
     """A UUIDv7: 48 bits of milliseconds, then randomness, so that neighbours in time are neighbours in the index."""
-    value = (time.time_ns() // 1_000_000) << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62)
+    milliseconds = time.time_ns() // 1_000_000
+    value = milliseconds << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62)
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -3,13 +3,13 @@
 import asyncio
 from typing import Any
 
-import jsonschema_rs
 import structlog
 
+from services.api_gateway.json_schema import FindErrors, compile_schema
 from services.api_gateway.validation import Rejected
 from shared.contracts import exact_json
 from shared.contracts.envelope import Event
-from shared.domain.errors import InvalidRequest, Unavailable
+from shared.domain.errors import Unavailable
 from shared.domain.service_types import ServiceType
 from shared.storage.registry import Registry, RegistryStore
 
@@ -21,7 +21,7 @@ class RegistryCache:
         self._store = store
         self._interval_seconds = interval_seconds
         self._registry = Registry(version=-1)
-        self._validators: dict[tuple[str, str], Any] = {}
+        self._schemas: dict[int, FindErrors] = {}  # by identity of the service type, which the registry keeps alive
 
     @property
     def is_loaded(self) -> bool:
@@ -43,26 +43,24 @@ class RegistryCache:
         return kind
 
     def check_schema(self, kind: ServiceType, event: Event) -> None:
-        """Hold the event's fields against the JSON Schema its service type was registered with, if any."""
-        if kind.schema is None:
-            return
-        text = exact_json.dumps(kind.schema).decode()
-        validator = self._validators.get((kind.service_type, text))
-        if validator is None:
-            validator = self._validators[kind.service_type, text] = compile_schema(kind.schema)
+        """Hold the event's fields against the JSON Schema its service type was registered with."""
+        find_errors = self._schemas.get(id(kind))
+        if find_errors is None:
+            # through text, so that 0.1 in the schema is compared as 0.1
+            find_errors = self._schemas[id(kind)] = compile_schema(exact_json.loads(exact_json.dumps(kind.schema)))
         fields: dict[str, Any] = exact_json.loads(event.metadata) if event.metadata else {}
         fields.update(event.metrics)
         if event.model:
             fields["model"] = event.model
-        error = next(validator.iter_errors(fields), None)
+        error = next(find_errors(fields), None)
         if error is not None:
             path = ".".join(str(part) for part in error.instance_path) or "event"
-            raise Rejected(path, "schema_mismatch", error.message)
+            raise Rejected(path, "schema_mismatch", error.message[:300])
 
     async def refresh(self) -> None:
         """Load what changed since the last time. Raises Unavailable when the database is away."""
         if self._registry.version < 0 or await self._store.version() != self._registry.version:
-            self._registry = await self._store.load()
+            self._registry, self._schemas = await self._store.load(), {}
             log.info("registry_loaded", version=self._registry.version)
 
     async def keep_fresh(self) -> None:
@@ -71,23 +69,6 @@ class RegistryCache:
                 await self.refresh()
             except Unavailable as error:
                 log.warning("registry_refresh_failed", reason=error.code)
-            except Exception as error:  # noqa: BLE001 - the last registry stays in force, and the next round tries again
+            except Exception as error:  # the last registry stays in force, and the next round tries again
                 log.error("registry_refresh_failed", exc_info=error)
             await asyncio.sleep(self._interval_seconds)
-
-
-def compile_schema(schema: Any) -> Any:
-    """Raises InvalidRequest for what is not a JSON Schema. References to other documents are refused, patterns run in linear time."""
-    try:
-        return jsonschema_rs.validator_for(
-            schema, retriever=_refuse_reference, pattern_options=jsonschema_rs.RegexOptions()
-        )
-    except (ValueError, TypeError) as error:
-        raise InvalidRequest(
-            f"validation_schema is not a usable JSON Schema: {str(error).splitlines()[0]}",
-            errors=[{"field": "validation_schema", "code": "invalid_schema", "message": str(error).splitlines()[0]}],
-        ) from error
-
-
-def _refuse_reference(uri: str) -> Any:
-    raise ValueError(f"{uri}: references to other documents are not followed")

@@ -1,11 +1,11 @@
 """From what a sender wrote to a canonical event, or to what is wrong with it and how to mend it.
 
-The hot path of the gateway: plain checks on plain dicts, no objects but the result. Typed fields may stand at top level,
-in `metadata` or in `metrics`; numbers end up in `metrics`, everything else in `metadata`, `model` beside them.
+The hot path of the gateway: plain checks on plain dicts, no objects but the result. Typed fields may stand at top
+level, in `metadata` or in `metrics`; quantities end up in `metrics`, everything else in `metadata`, `model` beside them.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -29,11 +29,13 @@ MAX_FRACTION_DIGITS: Final = 18
 _MAX_DIGITS: Final = 60
 STATUSES: Final = ("success", "failed")
 
-_IDS = ("event_id", "user_id", "session_id", "request_id", "job_id", "run_id", "span_id", "parent_span_id")
-_WORDS = ("service_type", "service_provider", "event_type", "customer_id", "team_id", "job_type", "section", "model")
-_KNOWN = frozenset(
-    (*_IDS, *_WORDS, "timestamp", "tenant_id", "metadata", "metrics", "tags", "status", "error_message", "source")
+_TEXTS = frozenset(
+    """
+    event_id user_id session_id request_id job_id run_id span_id parent_span_id source
+    service_type service_provider event_type customer_id team_id job_type section model
+    """.split()  # noqa: SIM905 - sixteen quoted strings would be harder to read
 )
+_CHECKED_APART = frozenset({"metrics", "metadata", "timestamp", "tenant_id", "tags", "status", "error_message"})
 _METRIC_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}\Z")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -47,10 +49,11 @@ class Rejected(Exception):
     """One event cannot be accepted: which field, a stable code, and a sentence that says what to do."""
 
     def __init__(self, field: str, code: str, message: str) -> None:
-        self.field = field
+        # what the sender called it, kept short and in characters that an answer can hold
+        self.field = field[:100].encode("utf-8", "backslashreplace").decode()
         self.code = code
         self.message = message
-        super().__init__(f"{field}: {message}")
+        super().__init__(f"{self.field}: {message}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,59 +73,69 @@ class Context:
 def canonical_event(
     item: Mapping[str, Any], context: Context, *, kind: ServiceType, make_id: Callable[[], str]
 ) -> Event:
-    """Raises Rejected for the first thing that is wrong. `make_id` gives the id of an event that was sent without one."""
-    for name in _IDS:
-        if name in item:
-            _check_text(item, name, MAX_ID_CHARACTERS)
-    for name in _WORDS:
-        if name in item:
-            _check_text(item, name, MAX_ID_CHARACTERS)
+    """Raises Rejected for the first thing that is wrong. `make_id` gives the id of an event sent without one."""
+    metrics: dict[str, Quantity] = {}
+    metadata: dict[str, Any] = {}
+    typed, loose, attributes, fields = kind.metrics, kind.loose, kind.attributes, kind.fields
+    for name, value in _members("metrics", item["metrics"]) if "metrics" in item else ():
+        if name in attributes or (name in loose and type(value) not in _NUMBERS):
+            if value is not None:
+                metadata[name] = value
+        elif type(value) is int and 0 <= value <= MAX_QUANTITY:
+            metrics[name] = value
+        elif value is not None or name not in fields:
+            metrics[name] = _quantity(f"metrics.{name}", value)
+    for name, value in _members("metadata", item["metadata"]) if "metadata" in item else ():
+        if name not in fields:
+            metadata[name] = value
+        elif value is None:
+            continue
+        elif name in typed or (name in loose and type(value) in _NUMBERS):
+            quantity = _quantity(f"metadata.{name}", value)
+            if metrics.setdefault(name, quantity) != quantity:
+                raise _contradiction(name)
+        elif metadata.setdefault(name, value) != value:
+            raise _contradiction(name)
+    for name, value in item.items():
+        if name in _TEXTS:
+            if type(value) is not str or len(value) > MAX_ID_CHARACTERS or not value.isascii() or "\x00" in value:
+                _check_text(name, value, MAX_ID_CHARACTERS)
+        elif name in _CHECKED_APART or value is None:
+            continue
+        elif name in typed or (name in loose and type(value) in _NUMBERS):
+            quantity = value if type(value) is int and 0 <= value <= MAX_QUANTITY else _quantity(name, value)
+            if metrics.setdefault(name, quantity) != quantity:
+                raise _contradiction(name)
+        elif name not in fields:
+            raise Rejected(
+                name, "unknown_field", "is not a field of this service type; put it into `metadata` or `metrics`"
+            )
+        elif metadata.setdefault(name, value) != value:
+            raise _contradiction(name)
+
     user_id = item.get("user_id")
     if not user_id:
         raise Rejected("user_id", "missing_field", "is required: the user who caused the usage")
-
-    metrics: dict[str, Quantity] = {}
-    metadata: dict[str, Any] = {}
-    if sent := item.get("metrics"):
-        if type(sent) is not dict:
-            raise Rejected("metrics", "wrong_type", "must be an object of numbers")
-        for name, value in sent.items():
-            metrics[name] = _quantity(f"metrics.{name}", value)
-    typed, loose = kind.metrics, kind.loose
-    if sent := item.get("metadata"):
-        if type(sent) is not dict:
-            raise Rejected("metadata", "wrong_type", "must be an object")
-        for name, value in sent.items():
-            if name in typed or (name in loose and type(value) in _NUMBERS):
-                metrics[name] = _quantity(f"metadata.{name}", value)
-            else:
-                metadata[name] = value
-    for name in item.keys() - _KNOWN:
-        value = item[name]
-        if value is None:
-            continue
-        if name in typed or (name in loose and type(value) in _NUMBERS):
-            metrics[name] = _quantity(name, value)
-        elif name in kind.fields:
-            metadata[name] = value
-        else:
-            raise Rejected(name, "unknown_field", "is not a field of this service type; put it into `metadata` or `metrics`")
-
-    model = metadata.pop("model", None)
-    model = item.get("model") or model or ""
-    _check_kind(kind, metrics, metadata, model)
+    model = item.get("model") or ""
+    if "model" in metadata:
+        model = _model(model, metadata.pop("model"))
+    _check_kind(kind, item, metrics, metadata, model)
     for name in metrics:
-        if not _METRIC_NAME.match(name):
-            raise Rejected(f"metrics.{name}"[:100], "invalid_metric_name", "must be a letter, then at most 63 letters, digits, _ . : -")
+        if name not in typed and not _METRIC_NAME.match(name):
+            raise Rejected(
+                f"metrics.{name}", "invalid_metric_name", "must be a letter, then at most 63 letters, digits, _ . : -"
+            )
     if len(metrics) > MAX_METRICS:
         raise Rejected("metrics", "too_many_metrics", f"holds {len(metrics)}; at most {MAX_METRICS}")
 
-    status = item.get("status") or "success"
-    if status not in STATUSES:
+    status = item.get("status")
+    if status is None:
+        status = "success"
+    elif status not in STATUSES:
         raise Rejected("status", "invalid_status", "must be `success` or `failed`")
     error_message = item.get("error_message")
     if error_message is not None:
-        _check_text(item, "error_message", MAX_TEXT_CHARACTERS)
+        _check_text("error_message", error_message, MAX_TEXT_CHARACTERS)
     customer_id = item.get("customer_id") or item.get("team_id") or context.default_customer_id
     if context.customer_id is not None:
         if customer_id and customer_id != context.customer_id:
@@ -133,8 +146,10 @@ def canonical_event(
     stated = item.get("timestamp")
     if stated is not None:
         occurred_at = _instant(stated, context)
-    tags = item.get("tags") or []
-    if tags:
+    tags = item.get("tags")
+    if tags is None:
+        tags = []
+    else:
         _check_tags(tags)
     metadata_text = _metadata_text(metadata) if metadata else ""
     service_provider = item.get("service_provider") or ""
@@ -167,7 +182,7 @@ def canonical_event(
     )
     return Event(
         item.get("event_id") or make_id(),
-        context.source or _source(item),
+        context.source or item.get("source") or "",
         occurred_at,
         stated is not None,
         fingerprint(body),
@@ -194,18 +209,30 @@ def canonical_event(
     )
 
 
-def _check_kind(kind: ServiceType, metrics: dict[str, Quantity], metadata: dict[str, Any], model: Any) -> None:
+def _contradiction(name: str) -> Rejected:
+    return Rejected(name, "contradiction", "is stated twice with different values; send it once")
+
+
+def _model(stated: str, nested: Any) -> str:
+    """The model named at top level, in `metadata`, or in both if they agree."""
+    _check_text("model", nested, MAX_ID_CHARACTERS)
+    if stated and nested and nested != stated:
+        raise _contradiction("model")
+    return stated or nested or ""
+
+
+def _check_kind(
+    kind: ServiceType, item: Mapping[str, Any], metrics: dict[str, Quantity], metadata: dict[str, Any], model: str
+) -> None:
     """Required fields are there and of their type; absent quantities get their defaults."""
-    if type(model) is not str:
-        raise Rejected("model", "wrong_type", "must be text")
-    if len(model) > MAX_ID_CHARACTERS:
-        raise Rejected("model", "too_long", f"has {len(model)} characters; at most {MAX_ID_CHARACTERS}")
     for name in kind.required:
         if name == "model":
             if not model:
                 raise Rejected("model", "missing_field", f"is required for {kind.service_type}")
         elif name not in metrics and metadata.get(name) in (None, ""):
-            raise Rejected(name, "missing_field", f"is required for {kind.service_type}")
+            # a registered type may require what any event can have, such as `session_id`
+            if item.get(name) in (None, ""):
+                raise Rejected(name, "missing_field", f"is required for {kind.service_type}")
         elif name not in metrics and name in kind.metrics:
             raise Rejected(name, "wrong_type", "must be a number")
         elif name in metadata and name not in kind.loose and type(metadata[name]) is not str:
@@ -217,8 +244,15 @@ def _check_kind(kind: ServiceType, metrics: dict[str, Quantity], metadata: dict[
         metrics.setdefault(name, value)
 
 
-def _check_text(item: Mapping[str, Any], name: str, most: int) -> None:
-    value = item[name]
+def _members(name: str, value: Any) -> Iterable[tuple[str, Any]]:
+    if value is None:
+        return ()
+    if type(value) is not dict:
+        raise Rejected(name, "wrong_type", "must be an object")
+    return value.items()
+
+
+def _check_text(name: str, value: Any, most: int) -> None:
     if value is None:
         return
     if type(value) is not str:
@@ -241,16 +275,17 @@ def _quantity(field: str, value: Any) -> Quantity:
         if 0 <= value <= MAX_QUANTITY:
             return value  # type: ignore[no-any-return]
     elif kind is Decimal:
-        _, digits, exponent = value.as_tuple()
-        if len(digits) > _MAX_DIGITS or exponent < -_MAX_DIGITS:
-            raise Rejected(field, "too_precise", f"has more than {MAX_FRACTION_DIGITS} decimal places")
+        if not value.is_finite():
+            raise Rejected(field, "not_finite", "must be a finite number: neither NaN nor Infinity")
         if 0 <= value <= MAX_QUANTITY:
-            value = EXACT.normalize(value)
-            if value.as_tuple().exponent >= 0:
-                return int(value)
-            if value.as_tuple().exponent < -MAX_FRACTION_DIGITS:
-                raise Rejected(field, "too_precise", f"has more than {MAX_FRACTION_DIGITS} decimal places")
-            return value  # type: ignore[no-any-return]
+            _, digits, exponent = value.as_tuple()
+            if len(digits) <= _MAX_DIGITS and exponent >= -_MAX_DIGITS:
+                value = EXACT.normalize(value)
+                if value.as_tuple().exponent >= 0:
+                    return int(value)
+                if value.as_tuple().exponent >= -MAX_FRACTION_DIGITS:
+                    return value  # type: ignore[no-any-return]
+            raise Rejected(field, "too_precise", f"has more than {MAX_FRACTION_DIGITS} decimal places; round it")
     else:
         raise Rejected(field, "wrong_type", "must be a number")
     if value < 0:
@@ -289,16 +324,18 @@ def _check_tags(tags: Any) -> None:
 
 def _metadata_text(metadata: dict[str, Any]) -> str:
     for name, value in metadata.items():
-        _check_storable("metadata", name)
-        _check_value(f"metadata.{name}", value, MAX_METADATA_DEPTH)
+        if not name.isascii() or "\x00" in name:
+            _check_storable("metadata", name)
+        if type(value) is not str or not value.isascii() or "\x00" in value:
+            check_value(f"metadata.{name}", value, MAX_METADATA_DEPTH)
     text = _encode(metadata)
     if len(text) > MAX_METADATA_BYTES:
         raise Rejected("metadata", "too_large", f"takes {len(text)} bytes; at most {MAX_METADATA_BYTES}")
     return text.decode()
 
 
-def _check_value(field: str, value: Any, depth: int) -> None:
-    """What JSON allows but the database cannot hold: NULs, lone surrogates, numbers beyond reason, bottomless nesting."""
+def check_value(field: str, value: Any, depth: int) -> None:
+    """Refuses what the database cannot hold: NULs, lone surrogates, numbers beyond reason, more levels than `depth`."""
     kind = type(value)
     if kind is str:
         if not value.isascii() or "\x00" in value:
@@ -307,24 +344,17 @@ def _check_value(field: str, value: Any, depth: int) -> None:
         if not -(10**30) < value < 10**30:
             raise Rejected(field, "number_too_large", "must be below 10^30; send it as text")
     elif kind is Decimal:
-        exponent = value.as_tuple().exponent
-        if not -60 < exponent < 30 or len(value.as_tuple().digits) > 60:
-            raise Rejected(field, "number_too_large", "has too many digits or too large an exponent; send it as text")
+        if not value.is_finite():
+            raise Rejected(field, "not_finite", "must be a finite number: neither NaN nor Infinity")
+        if not -60 < value.adjusted() < 30:
+            raise Rejected(field, "number_too_large", "is too large or too small a number; send it as text")
     elif kind is dict or kind is list:
         if depth <= 1:
-            raise Rejected(field, "too_deep", f"is nested more than {MAX_METADATA_DEPTH} levels deep; flatten it")
+            raise Rejected(field, "too_deep", "is nested too deeply; flatten it")
         if kind is dict:
             for name, inner in value.items():
                 _check_storable(field, name)
-                _check_value(field, inner, depth - 1)
+                check_value(field, inner, depth - 1)
         else:
             for inner in value:
-                _check_value(field, inner, depth - 1)
-
-
-def _source(item: Mapping[str, Any]) -> str:
-    source = item.get("source")
-    if source is None:
-        return ""
-    _check_text(item, "source", MAX_ID_CHARACTERS)
-    return str(source)
+                check_value(field, inner, depth - 1)

@@ -17,9 +17,9 @@ from shared.domain.money import exact_context
 from shared.domain.periods import QUARTER_HOUR_MICROSECONDS
 from shared.domain.rating import PriceBasis
 from shared.domain.rollups import COST, ERRORS, EVENTS, UNPRICED
-from shared.storage.event_store import Deltas, Identities, Row
+from shared.storage.event_store import UUID, Deltas, Identities, Row
 from shared.storage.registry import Registry
-from shared.storage.vocabulary import DimensionKey, Vocabulary
+from shared.storage.vocabulary import DimensionKey, Words
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ZERO = Decimal(0)
@@ -42,11 +42,19 @@ class Batch:
     ) -> None:
         self.events: list[Event] = []
         self.identities = Identities()
-        self.dimensions: list[DimensionKey] = []
+        self.dimensions: dict[DimensionKey, int] = {}  # each distinct set, and its place among them
+        self.prices: list[PriceBasis] = []  # each distinct basis
         self.metric_names = {EVENTS, ERRORS, UNPRICED, COST}
-        self.prices: list[PriceBasis | None] = []
+        self._occurred_at: list[datetime] = []
+        self._received_at: list[datetime] = []
+        self._dimension_places: list[int] = []
+        self._price_places: list[int | None] = []
+        self._places_of_prices: dict[
+            int, int
+        ] = {}  # by object identity: hashing a basis costs more than the rest of a row
         self._costs: list[Decimal | None] = []
         self._quantities: list[Quantity] = []
+        self._stated_ids: list[str | None] = []  # None where the key says it all
         self._dimension_ids: list[int] = []
         with exact_context():
             for envelope in envelopes:
@@ -58,11 +66,9 @@ class Batch:
     @property
     def days(self) -> set[date]:
         """The UTC days the events fall on: the partitions they need."""
-        return {moment.date() for moment in self.identities.occurred_at}
+        return {moment.date() for moment in self._occurred_at}
 
-    def _add(
-        self, envelope: Envelope, registry: Registry, rater: Rater, provider_of: Callable[[str], str]
-    ) -> None:
+    def _add(self, envelope: Envelope, registry: Registry, rater: Rater, provider_of: Callable[[str], str]) -> None:
         tenant = envelope.tenant
         received_at = _EPOCH + timedelta(microseconds=envelope.received_at)
         ids = self.identities
@@ -85,44 +91,55 @@ class Batch:
             kind = registry.service_type(tenant, event.service_type)
             quantity = metrics.get(kind.quantity, 0) if kind is not None and kind.quantity else 0
 
+            key, is_own_key = event_key(event.source, event.event_id)
             self.events.append(event)
-            self.dimensions.append(
-                (
-                    tenant,
-                    event.service_type,
-                    event.service_provider,
-                    event.model,
-                    event.event_type,
-                    event.customer_id,
-                    event.job_type,
-                    event.status,
-                    "" if basis is None else basis.currency,
-                )
+            dimension = (
+                tenant,
+                event.service_type,
+                event.service_provider,
+                event.model,
+                event.event_type,
+                event.customer_id,
+                event.job_type,
+                event.status,
+                "" if basis is None else basis.currency,
             )
-            self.prices.append(basis)
+            self._dimension_places.append(self.dimensions.setdefault(dimension, len(self.dimensions)))
+            self._price_places.append(None if basis is None else self._place_of(basis))
             self._costs.append(cost)
             self._quantities.append(quantity)
             ids.tenant.append(tenant)
-            ids.event_key.append(event_key(event.source, event.event_id))
+            ids.event_key.append(UUID(key))
+            self._stated_ids.append(None if is_own_key else event.event_id)
             ids.fingerprint.append(event.fingerprint)
             ids.receipt.append(envelope.receipt)
-            ids.occurred_at.append(_EPOCH + timedelta(microseconds=event.occurred_at))
-            ids.received_at.append(received_at)
+            ids.occurred_at.append(event.occurred_at)
+            ids.received_at.append(envelope.received_at)
+            self._occurred_at.append(_EPOCH + timedelta(microseconds=event.occurred_at))
+            self._received_at.append(received_at)
             ids.is_timestamped.append(event.is_timestamped)
 
-    def rows(self, vocabulary: Vocabulary) -> list[Row]:
+    def _place_of(self, basis: PriceBasis) -> int:
+        place = self._places_of_prices.get(id(basis))
+        if place is None:
+            place = self._places_of_prices[id(basis)] = len(self.prices)
+            self.prices.append(basis)
+        return place
+
+    def rows(self, vocabulary: Words) -> list[Row]:
         """One tuple per event, in EVENT_COLUMNS order."""
-        dimension_of, price_of = vocabulary.dimensions, vocabulary.prices
-        self._dimension_ids = [dimension_of[key] for key in self.dimensions]
+        self._dimension_ids = [vocabulary.dimensions[key] for key in self.dimensions]
+        dimension_ids = self._dimension_ids
+        price_ids = [vocabulary.prices[basis] for basis in self.prices]
         return [
             (
                 tenant,
-                dimension_id,
-                None if basis is None else price_of[basis],
+                dimension_ids[dimension],
+                None if price is None else price_ids[price],
                 occurred_at,
                 received_at,
                 key,
-                None if event.event_id == str(key) else event.event_id,
+                stated_id,
                 event.source or None,
                 event.user_id,
                 cost,
@@ -139,30 +156,32 @@ class Batch:
                 event.error_message,
                 event.service_version,
             )
-            for event, tenant, dimension_id, basis, occurred_at, received_at, key, cost in zip(
+            for event, tenant, dimension, price, occurred_at, received_at, key, stated_id, cost in zip(
                 self.events,
                 self.identities.tenant,
-                self._dimension_ids,
-                self.prices,
-                self.identities.occurred_at,
-                self.identities.received_at,
+                self._dimension_places,
+                self._price_places,
+                self._occurred_at,
+                self._received_at,
                 self.identities.event_key,
+                self._stated_ids,
                 self._costs,
                 strict=True,
             )
         ]
 
-    def sum_up(self, indexes: Sequence[int], *, vocabulary: Vocabulary) -> Deltas:
+    def sum_up(self, indexes: Sequence[int], *, vocabulary: Words) -> Deltas:
         """The sums of the events at `indexes`, by dimension set and quarter hour, and the same by user. After `rows`."""
         groups: dict[tuple[int, int], list[int]] = {}
         for i in indexes:
             at = self.events[i].occurred_at
-            groups.setdefault((self._dimension_ids[i], at - at % QUARTER_HOUR_MICROSECONDS), []).append(i)
+            groups.setdefault((self._dimension_places[i], at - at % QUARTER_HOUR_MICROSECONDS), []).append(i)
         metric_of = vocabulary.metrics
         rollup: list[Row] = []
         user: list[Row] = []
         with exact_context():
-            for (dimension_id, bucket), members in groups.items():
+            for (dimension, bucket), members in groups.items():
+                dimension_id = self._dimension_ids[dimension]
                 first = members[0]
                 tenant = self.identities.tenant[first]
                 bucket_at = _EPOCH + timedelta(microseconds=bucket)
@@ -174,7 +193,7 @@ class Batch:
                     for name, quantity in self.events[i].metrics.items():
                         values.setdefault(name, []).append(quantity)
                 costs = [cost for i in members if (cost := self._costs[i]) is not None]
-                if costs and self.prices[first] is not None:
+                if costs and self._price_places[first] is not None:
                     values[COST] = list(costs)
                 for name, found in values.items():
                     rollup.append((*prefix, metric_of[name], len(found), sum(found), min(found), max(found)))

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import TypeAlias
 
 import structlog
 
@@ -20,7 +21,7 @@ from shared.domain.errors import Unavailable
 from shared.observability import metrics
 from shared.queue.connection import REDIS_FAILURES
 from shared.queue.consumer import Claim, Consumer
-from shared.storage.database import DATA_FAILURES, TRANSIENT_FAILURES
+from shared.storage.database import DATA_FAILURES, SCHEMA_FAILURES, TRANSIENT_FAILURES
 from shared.storage.event_store import DeadLetter, EventStore, Outcome
 from shared.storage.registry import Registry, RegistryStore
 from shared.storage.vocabulary import Vocabulary
@@ -29,7 +30,10 @@ log = structlog.get_logger()
 
 _IDLE_SECONDS = (0.005, 0.01, 0.02, 0.05)
 _RETRY_SECONDS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_AWAY = (*TRANSIENT_FAILURES, *REDIS_FAILURES, Unavailable)
+_AWAY: tuple[type[BaseException], ...] = (*TRANSIENT_FAILURES, *SCHEMA_FAILURES, *REDIS_FAILURES, Unavailable)
+
+
+_Readable: TypeAlias = tuple[bytes, Envelope]  # as it came, and decoded
 
 
 class TooManyDeadLetters(Exception):
@@ -43,15 +47,15 @@ class DeadLetterGuard:
         self._recent: deque[bool] = deque(maxlen=window)
         self._minimum = minimum
 
-    def stored(self, count: int) -> None:
-        self._recent.extend([False] * min(count, self._recent.maxlen or count))
-
-    def set_aside(self) -> None:
-        """Raises TooManyDeadLetters instead of letting one more go."""
-        failed = sum(self._recent) + 1
-        if failed > self._minimum and failed * 2 > len(self._recent) + 1:
+    def require(self, *, stored: int, set_aside: int) -> None:
+        """Raises TooManyDeadLetters when, counting these, too many of the last envelopes would be set aside."""
+        failed = sum(self._recent) + set_aside
+        if set_aside and failed > self._minimum and failed * 2 > len(self._recent) + stored + set_aside:
             raise TooManyDeadLetters
-        self._recent.append(True)
+
+    def record(self, *, stored: int, set_aside: int) -> None:
+        """What was committed: an attempt that failed says nothing about its envelopes."""
+        self._recent.extend([True] * set_aside + [False] * stored)
 
 
 class Processor:
@@ -73,8 +77,8 @@ class Processor:
         self._registry_store = registry_store
         self._catalogue = catalogue
         self._settings = settings
-        self._registry: Registry | None = None
-        self._rater: Rater | None = None
+        self._registry = Registry(version=-1)
+        self._rater = Rater(self._registry, catalogue)
         self._guard = DeadLetterGuard()
         self._is_stopping = asyncio.Event()
         self.failing_since: float | None = None
@@ -89,16 +93,16 @@ class Processor:
         while not self._is_stopping.is_set():
             try:
                 claims = await self._gather()
-            except REDIS_FAILURES as error:
-                log.warning("claim_failed", reason=type(error).__name__)
+                if claims:
+                    idle = 0
+                    await self._process(claims)
+                    continue
+            except Exception as error:  # a worker that ended would let the queue fill up unseen
+                log.warning("claim_failed", reason=type(error).__name__, exc_info=_unless_away(error))
                 await self._pause(1.0)
                 continue
-            if not claims:
-                await self._pause(_IDLE_SECONDS[min(idle, len(_IDLE_SECONDS) - 1)])
-                idle += 1
-                continue
-            idle = 0
-            await self._process(claims)
+            await self._pause(_IDLE_SECONDS[min(idle, len(_IDLE_SECONDS) - 1)])
+            idle += 1
 
     async def keep_leases(self) -> None:
         """Renew what is held, return what the dead held, and say how much waits. Runs beside `run`."""
@@ -112,8 +116,8 @@ class Processor:
                 metrics.QUEUE_ENVELOPES.set(depth.envelopes)
                 metrics.QUEUE_CLAIMED.set(depth.claims)
                 metrics.QUEUE_OLDEST_SECONDS.set(_age_seconds(depth.oldest))
-            except REDIS_FAILURES as error:
-                log.warning("lease_renewal_failed", reason=type(error).__name__)
+            except Exception as error:  # without this loop every lease ends under the workers' hands
+                log.warning("lease_renewal_failed", reason=type(error).__name__, exc_info=_unless_away(error))
             await asyncio.sleep(min(1.0, self._consumer.lease_seconds / 5))
 
     async def _gather(self) -> list[Claim]:
@@ -127,105 +131,117 @@ class Processor:
         room_envelopes -= len(first.envelopes)
         if room_bytes <= settings.batch_max_bytes // 2 or room_envelopes <= 0:
             return [first]
-        await self._pause(settings.batch_max_age_seconds)
+        second = None
         try:
-            second = await self._consumer.claim(max_envelopes=room_envelopes, max_bytes=room_bytes)
+            await self._pause(settings.batch_max_age_seconds)
+            if not self._is_stopping.is_set():
+                second = await self._consumer.claim(max_envelopes=room_envelopes, max_bytes=room_bytes)
         except REDIS_FAILURES:
-            second = None
+            pass  # the first is enough
+        except BaseException:
+            self._consumer.abandon(first)
+            raise
         return [first] if second is None else [first, second]
 
     async def _process(self, claims: Sequence[Claim]) -> None:
         """Commit the claims' envelopes, however long the database is away, or put them back when this process stops."""
-        envelopes = [envelope for claim in claims for envelope in claim.envelopes]
+        # the same element twice is one delivery, and not duplicates sent by anyone
+        envelopes = list(dict.fromkeys(envelope for claim in claims for envelope in claim.envelopes))
+        try:
+            if not await self._commit_in_the_end(envelopes):
+                await self._release(claims)
+                return
+            for claim in claims:
+                try:
+                    await self._consumer.acknowledge(claim)
+                except REDIS_FAILURES as error:
+                    # committed all the same: the lease ends, the envelopes return, and their keys are recognised
+                    log.warning("acknowledge_failed", reason=type(error).__name__)
+        finally:
+            for claim in claims:  # whatever happened, a lease nobody works under is not renewed
+                self._consumer.abandon(claim)
+
+    async def _commit_in_the_end(self, envelopes: Sequence[bytes]) -> bool:
+        """Try until it is committed; False when this process was told to stop first."""
         attempt = 0
         while True:
             try:
                 await self._commit(envelopes)
-                break
             except _AWAY as error:
                 reason = type(error).__name__
-            except Exception as error:  # noqa: BLE001 - nothing was stored, so nothing is lost by trying again
+            except Exception as error:  # nothing is lost by trying again
                 reason = type(error).__name__
                 log.error("processor_holds", reason=reason, exc_info=error)
+            else:
+                self.failing_since = None
+                return True
             metrics.BATCH_FAILURES.labels(reason).inc()
             self.failing_since = self.failing_since or time.monotonic()
             log.warning("batch_failed", reason=reason, attempt=attempt, envelope_count=len(envelopes))
-            if self._is_stopping.is_set():
-                await self._release(claims)
-                return
             await self._pause(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+            if self._is_stopping.is_set():
+                return False
             attempt += 1
-        self.failing_since = None
-        for claim in claims:
-            try:
-                await self._consumer.acknowledge(claim)
-            except REDIS_FAILURES as error:
-                # committed all the same: the lease ends, the envelopes return, and their keys are recognised
-                self._consumer.abandon(claim)
-                log.warning("acknowledge_failed", reason=type(error).__name__)
 
     async def _commit(self, raw: Sequence[bytes]) -> None:
-        started = time.perf_counter()
         await self._refresh_registry()
-        readable: list[Envelope] = []
+        readable: list[_Readable] = []
         letters: list[DeadLetter] = []
         for data in raw:
             try:
-                readable.append(decode(data))
+                readable.append((data, decode(data)))
             except UnreadableEnvelope as error:
-                self._guard.set_aside()
                 letters.append(_dead_letter(data, None, "unreadable", error.detail))
+        self._guard.require(stored=len(readable), set_aside=len(letters))
         try:
-            outcome = await self._store_batch(readable, letters)
+            await self._store_batch([envelope for _, envelope in readable], letters)
         except _AWAY:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever it is, nothing was stored: find the envelope at fault
-            log.warning("batch_isolated", reason=type(error).__name__, envelope_count=len(raw))
+        except Exception as error:  # whatever it is, nothing was stored: find the envelope at fault
+            log.warning("batch_isolated", reason=type(error).__name__, envelope_count=len(raw), exc_info=error)
             self._store.forget()
             self._vocabulary.forget()
-            await self._commit_one_by_one(raw)
-            return
-        self._guard.stored(len(readable))
-        self._report(outcome, len(letters), time.perf_counter() - started)
+            await self._isolate(readable, letters, total=len(raw))
+            if letters:
+                await self._store_batch([], letters)
+        self._guard.record(stored=len(raw) - len(letters), set_aside=len(letters))
 
-    async def _commit_one_by_one(self, raw: Sequence[bytes]) -> None:
-        for data in raw:
-            started = time.perf_counter()
-            envelope: Envelope | None = None
+    async def _isolate(self, readable: Sequence[_Readable], letters: list[DeadLetter], *, total: int) -> None:
+        """Store all but the envelopes at fault, found by halving; those become `letters`, if not most of `total`."""
+        middle = (len(readable) + 1) // 2
+        for part in (readable[:middle], readable[middle:]):
+            if not part:
+                continue
             try:
-                envelope = decode(data)
-                outcome = await self._store_batch([envelope], [])
+                await self._store_batch([envelope for _, envelope in part], [])
             except _AWAY:
                 raise
-            except Exception as error:
-                reason = "unreadable" if envelope is None else _reason(error)
-                self._guard.set_aside()
-                log.error("envelope_set_aside", reason=reason, exc_info=error)
-                await self._store_batch([], [_dead_letter(data, envelope, reason, type(error).__name__)])
-                self._report(Outcome(), 1, time.perf_counter() - started)
-            else:
-                self._guard.stored(1)
-                self._report(outcome, 0, time.perf_counter() - started)
+            except Exception as error:  # noqa: BLE001 - the same
+                if len(part) > 1:
+                    await self._isolate(part, letters, total=total)
+                    continue
+                ((data, envelope),) = part
+                reason = "unstorable" if isinstance(error, DATA_FAILURES) else "processing_failed"
+                letters.append(_dead_letter(data, envelope, reason, type(error).__name__))
+                log.error("envelope_not_stored", reason=reason, error=type(error).__name__)
+                self._guard.require(stored=total - len(letters), set_aside=len(letters))
 
-    async def _store_batch(self, envelopes: Sequence[Envelope], letters: Sequence[DeadLetter]) -> Outcome:
-        assert self._registry is not None
-        assert self._rater is not None
-        started = time.perf_counter()
+    async def _store_batch(self, envelopes: Sequence[Envelope], letters: Sequence[DeadLetter]) -> None:
+        begun = started = time.perf_counter()
         batch = Batch(envelopes, registry=self._registry, rater=self._rater, provider_of=self._provider_of)
         metrics.BATCH_SECONDS.labels("prepare").observe(time.perf_counter() - started)
         started = time.perf_counter()
-        await self._vocabulary.learn(
+        words = await self._vocabulary.learn(
             dimensions=batch.dimensions,
             metrics=batch.metric_names,
-            prices=(basis for basis in batch.prices if basis is not None),
+            prices=batch.prices,
         )
         await self._store.ensure_partitions(batch.days)
-        vocabulary = self._vocabulary
         outcome = await self._store.store(
             batch.identities,
-            batch.rows(vocabulary),
+            batch.rows(words),
             describe=batch.describe,
-            sum_up=lambda indexes: batch.sum_up(indexes, vocabulary=vocabulary),
+            sum_up=lambda indexes: batch.sum_up(indexes, vocabulary=words),
             dead_letters=letters,
         )
         metrics.BATCH_SECONDS.labels("store").observe(time.perf_counter() - started)
@@ -234,20 +250,20 @@ class Processor:
         if len(batch):
             metrics.BATCH_EVENTS.observe(len(batch))
         metrics.EVENTS_UNPRICED.inc(batch.unpriced_among(outcome.new))
-        return outcome
+        self._report(outcome, len(letters), time.perf_counter() - begun)
 
     async def _refresh_registry(self) -> None:
         """Service types and rates as they are now: one cheap query a batch, a reload when something changed."""
-        if self._registry is None or await self._registry_store.version() != self._registry.version:
+        if await self._registry_store.version() != self._registry.version:
             self._registry = await self._registry_store.load()
             self._rater = Rater(self._registry, self._catalogue)
 
     async def _release(self, claims: Sequence[Claim]) -> None:
-        for claim in claims:
+        for claim in reversed(claims):  # each goes to the head of the queue: the first claimed is next in line again
             try:
                 await self._consumer.release(claim)
-            except REDIS_FAILURES:
-                self._consumer.abandon(claim)  # the lease ends by itself
+            except REDIS_FAILURES as error:
+                log.warning("release_failed", reason=type(error).__name__)  # the lease ends by itself
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but wake when the process is told to stop."""
@@ -271,13 +287,14 @@ class Processor:
         )
 
 
-def _reason(error: Exception) -> str:
-    return "unstorable" if isinstance(error, DATA_FAILURES) else "processing_failed"
+def _unless_away(error: Exception) -> Exception | None:
+    """What is worth a stack trace in the log."""
+    return None if isinstance(error, REDIS_FAILURES) else error
 
 
 def _dead_letter(data: bytes, envelope: Envelope | None, reason: str, detail: str) -> DeadLetter:
     return DeadLetter(
-        tenant=None if envelope is None else envelope.tenant,
+        tenant=envelope.tenant if envelope is not None and 0 < envelope.tenant < 2**31 else None,
         digest=hashlib.blake2b(data, digest_size=32).digest(),
         reason=reason,
         detail=detail[:1000].replace("\x00", ""),

@@ -47,9 +47,14 @@ class ServiceSettings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], **sources: PydanticBaseSettingsSource
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return sources["init_settings"], sources["env_settings"], _FileSecrets(settings_cls)
+        return init_settings, env_settings, _FileSecrets(settings_cls)
 
 
 Settings = TypeVar("Settings", bound=ServiceSettings)
@@ -58,7 +63,7 @@ Settings = TypeVar("Settings", bound=ServiceSettings)
 def read_settings(cls: type[Settings]) -> Settings:
     """Read from the environment, or stop the process with one sentence that says what to set."""
     try:
-        return cls()
+        return cls()  # type: ignore[call-arg]  # the environment gives the arguments
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]).upper() or "settings"

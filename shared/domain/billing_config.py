@@ -14,7 +14,7 @@ from typing import Any
 
 from shared.domain.errors import InvalidRequest
 from shared.domain.money import currency_code
-from shared.domain.rating import Component
+from shared.domain.rating import EARLIEST, Component, Rate
 
 _EVERYTHING = frozenset({"standard", "default"})
 
@@ -47,12 +47,32 @@ def rate_terms(config: Mapping[str, Any], *, providers: Sequence[str]) -> list[R
     except (ValueError, TypeError, AttributeError) as error:
         raise _invalid("currency", str(error)) from error
     try:
-        return [
+        found = [
             RateTerms(*_target(tier, providers), method, components, currency)
             for tier, components in _tiers(method, unit, amounts)
         ]
+        for terms in found:
+            _require_usable(terms)
     except ValueError as error:
         raise _invalid("rates", str(error)) from error
+    if len({(terms.provider, terms.model) for terms in found}) < len(found):
+        raise _invalid("rates", "says twice what everything costs: `standard` and `default` are the same tier")
+    return found
+
+
+def _require_usable(terms: RateTerms) -> None:
+    """Raises ValueError for what no `Rate` can be made of: once stored, it would fail everyone who loads the rates."""
+    Rate(
+        rate_id=0,
+        version=1,
+        service_type="any",
+        provider=terms.provider,
+        model=terms.model,
+        method=terms.method,
+        components=terms.components,
+        currency=terms.currency,
+        effective_from=EARLIEST,
+    )
 
 
 def _tiers(method: str, unit: str | None, amounts: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Component, ...]]]:

@@ -16,7 +16,8 @@ class ServiceType:
     `required` and `optional` are field names; `metrics` the ones among them that are quantities (non-negative
     numbers); `loose` the ones that are quantities if they are sent as numbers (a registered type does not say);
     `positive` those that must be above zero; `defaults` fills absent quantities; `quantity` names the metric
-    that says how much was consumed (summed per user).
+    that says how much was consumed (summed per user). `fields` are all of them, `attributes` those that are never
+    quantities.
     """
 
     service_type: str
@@ -31,10 +32,13 @@ class ServiceType:
     providers: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None
     is_enabled: bool = True
+    fields: frozenset[str] = field(init=False)
+    attributes: frozenset[str] = field(init=False)
 
-    @property
-    def fields(self) -> frozenset[str]:
-        return frozenset(self.required) | frozenset(self.optional)
+    def __post_init__(self) -> None:
+        # asked for every event: worked out once
+        object.__setattr__(self, "fields", frozenset((*self.required, *self.optional)))
+        object.__setattr__(self, "attributes", self.fields - self.metrics - self.loose)
 
 
 LLM_SERVICE = ServiceType(
@@ -87,4 +91,6 @@ API_SERVICE = ServiceType(
     quantity="request_count",
 )
 
-SHIPPED: Mapping[str, ServiceType] = {kind.service_type: kind for kind in (LLM_SERVICE, DOCUMENT_PROCESSOR, API_SERVICE)}
+SHIPPED: Mapping[str, ServiceType] = {
+    kind.service_type: kind for kind in (LLM_SERVICE, DOCUMENT_PROCESSOR, API_SERVICE)
+}

@@ -18,7 +18,8 @@ HTTP_SECONDS = Histogram(
 )
 
 EVENTS_ACCEPTED = Counter(
-    "usage_events_accepted_total", "Events made durable in Redis and answered 202. Zero with traffic: senders get errors."
+    "usage_events_accepted_total",
+    "Events made durable in Redis and answered 202. Zero with traffic: senders get errors.",
 )
 EVENTS_REJECTED = Counter(
     "usage_events_rejected_total",
@@ -36,35 +37,57 @@ KEY_LOOKUPS = Counter(
     ["outcome"],
 )
 
-QUEUE_ENVELOPES = Gauge("usage_queue_envelopes", "Envelopes waiting on the list. Rising: processors are too few or stopped.")
-QUEUE_CLAIMED = Gauge("usage_queue_claims", "Claims in flight. More than the processors hold: some died; their leases end soon.")
+QUEUE_ENVELOPES = Gauge(
+    "usage_queue_envelopes", "Envelopes waiting on the list. Rising: processors are too few or stopped."
+)
+QUEUE_CLAIMED = Gauge(
+    "usage_queue_claims", "Claims in flight. More than the processors hold: some died; their leases end soon."
+)
 QUEUE_OLDEST_SECONDS = Gauge(
     "usage_queue_oldest_age_seconds", "Age of the oldest waiting envelope. Above the visibility bound: add processors."
 )
 ENVELOPES_RECLAIMED = Counter(
-    "usage_envelopes_reclaimed_total", "Envelopes returned to the queue after a lease ended. Rising: processors die or stall."
+    "usage_envelopes_reclaimed_total",
+    "Envelopes returned to the queue after a lease ended. Rising: processors die or stall.",
 )
 
 EVENTS_STORED = Counter("usage_events_stored_total", "Events committed for the first time.")
-EVENTS_DUPLICATE = Counter("usage_events_duplicate_total", "Events already stored; counted once. A flood: a sender retries too eagerly.")
-EVENTS_CONFLICT = Counter(
-    "usage_events_conflict_total", "Events whose id was stored with another body. Rising: a sender reuses ids; list them in event_conflicts."
+EVENTS_DUPLICATE = Counter(
+    "usage_events_duplicate_total", "Events already stored; counted once. A flood: a sender retries too eagerly."
 )
-EVENTS_UNPRICED = Counter("usage_events_unpriced_total", "Events stored without a price. Rising: a rate or model is missing.")
+EVENTS_CONFLICT = Counter(
+    "usage_events_conflict_total",
+    "Events whose id was stored with another body. Rising: a sender reuses ids; list them in event_conflicts.",
+)
+EVENTS_UNPRICED = Counter(
+    "usage_events_unpriced_total", "Events stored without a price. Rising: a rate or model is missing."
+)
 DEAD_LETTERS = Counter(
-    "usage_dead_letters_total", "Envelopes or events set aside, by reason. Any: inspect dead_letter_events, fix, replay.", ["reason"]
+    "usage_dead_letters_total",
+    "Envelopes or events set aside, by reason. Any: inspect dead_letter_events, fix, replay.",
+    ["reason"],
 )
 BATCH_EVENTS = Histogram("usage_batch_events", "Events per committed batch.", buckets=_COUNTS)
 BATCH_SECONDS = Histogram(
-    "usage_batch_duration_seconds", "Time per batch by stage. `store` rising: look at the database.", ["stage"], buckets=_FAST
+    "usage_batch_duration_seconds",
+    "Time per batch by stage. `store` rising: look at the database.",
+    ["stage"],
+    buckets=_FAST,
 )
 BATCH_FAILURES = Counter(
-    "usage_batch_failures_total", "Batches rolled back and tried again, by reason. Rising: the database refuses or is away.", ["reason"]
+    "usage_batch_failures_total",
+    "Batches rolled back and tried again, by reason. Rising: the database refuses or is away.",
+    ["reason"],
 )
 
 FOLD_ROWS = Counter("usage_fold_rows_total", "Delta rows folded into rollups.")
 FOLD_SECONDS = Histogram("usage_fold_duration_seconds", "Time of one fold.", buckets=_FAST)
 FOLD_LAG_SECONDS = Gauge(
-    "usage_rollup_lag_seconds", "Age of the oldest delta not yet folded. Rising: no aggregator holds the lock or it is too slow."
+    "usage_rollup_lag_seconds",
+    "Age of the oldest delta not yet folded. Rising: no aggregator holds the lock or it is too slow.",
 )
-JOB_RUNS = Counter("usage_scheduled_job_runs_total", "Scheduled jobs by name and outcome. `failed` rising: read the log.", ["job", "outcome"])
+JOB_RUNS = Counter(
+    "usage_scheduled_job_runs_total",
+    "Scheduled jobs by name and outcome. `failed` rising: read the log.",
+    ["job", "outcome"],
+)

@@ -12,9 +12,10 @@ import redis.asyncio as redis
 
 from shared.queue.keys import CLAIM_PREFIX, CLAIMS, QUEUE
 
+_FLAGS = "#!lua flags=allow-oom"
 _NOW = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000);"
 
-_CLAIM = f"""
+_CLAIM = f"""{_FLAGS}
 {_NOW}
 local taken, bytes = {{}}, 0
 while #taken < tonumber(ARGV[1]) and bytes < tonumber(ARGV[2]) do
@@ -27,23 +28,26 @@ if #taken > 0 then redis.call('ZADD', KEYS[3], now + ARGV[3], KEYS[2]) end
 return taken
 """
 
-_RENEW = f"""
+_RENEW = f"""{_FLAGS}
 {_NOW}
 for i = 2, #ARGV do redis.call('ZADD', KEYS[1], 'XX', now + ARGV[1], ARGV[i]) end
 return 0
 """
 
-_RECLAIM = f"""
+# the claim that would end last goes back first, so that the oldest envelopes are next in line
+_RECLAIM = f"""{_FLAGS}
 {_NOW}
 local returned = 0
-for _, claim in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 100)) do
+local expired = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, 100)
+for i = #expired, 1, -1 do
+  local claim = expired[i]
   while redis.call('LMOVE', claim, KEYS[1], 'RIGHT', 'LEFT') do returned = returned + 1 end
   redis.call('ZREM', KEYS[2], claim)
 end
 return returned
 """
 
-_RELEASE = """
+_RELEASE = f"""{_FLAGS}
 while redis.call('LMOVE', KEYS[2], KEYS[1], 'RIGHT', 'LEFT') do end
 redis.call('ZREM', KEYS[3], KEYS[2])
 return 0
@@ -84,9 +88,7 @@ class Consumer:
     async def claim(self, *, max_envelopes: int, max_bytes: int) -> Claim | None:
         """Take envelopes off the head of the queue, at least one however large; None when it is empty."""
         name = CLAIM_PREFIX + secrets.token_hex(12)
-        taken = await self._claim(
-            keys=[QUEUE, name, CLAIMS], args=[max_envelopes, max_bytes, self._lease_milliseconds]
-        )
+        taken = await self._claim(keys=[QUEUE, name, CLAIMS], args=[max_envelopes, max_bytes, self._lease_milliseconds])
         if not taken:
             return None
         self._held.add(name)
@@ -111,7 +113,8 @@ class Consumer:
         self._held.discard(claim.name)
 
     def abandon(self, claim: Claim) -> None:
-        """Stop renewing: the lease ends by itself and the envelopes return to the queue."""
+        """Stop renewing: the lease ends by itself and the envelopes return to the queue. Harmless for a claim that was
+        acknowledged or released."""
         self._held.discard(claim.name)
 
     async def reclaim(self) -> int:

@@ -44,6 +44,7 @@ class Producer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        _settle(self._waiting, QueueUnavailable())
 
     @property
     def is_full(self) -> bool:

@@ -22,7 +22,9 @@ def generate_api_key(environment: str = "live") -> str:
 def is_well_formed(key: str) -> bool:
     """True when the checksum fits; says nothing about whether the key exists."""
     body, _, checksum = key.rpartition("_")
-    return body.startswith("ut_") and len(key) <= 128 and hmac.compare_digest(checksum.encode(), _checksum(body).encode())
+    return (
+        body.startswith("ut_") and len(key) <= 128 and hmac.compare_digest(checksum.encode(), _checksum(body).encode())
+    )
 
 
 def hash_api_key(key: str, *, secret: str) -> bytes:

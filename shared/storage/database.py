@@ -26,6 +26,14 @@ TRANSIENT_FAILURES: tuple[type[BaseException], ...] = (
     asyncpg.PostgresSystemError,
 )
 
+# the schema, a permission or the server's role is not what this code expects, as during a deployment or a failover:
+# nothing is wrong with the rows
+SCHEMA_FAILURES: tuple[type[BaseException], ...] = (
+    asyncpg.SyntaxOrAccessError,
+    asyncpg.InvalidTransactionStateError,
+    asyncpg.FeatureNotSupportedError,
+)
+
 # these rows, not the database, are at fault: the same batch would fail for ever
 DATA_FAILURES: tuple[type[BaseException], ...] = (
     asyncpg.DataError,

@@ -65,22 +65,18 @@ class RegistryStore:
             await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
             version = await _version(connection)
             newest = select(service_types).order_by(service_types.c.version)
-            kinds = {
-                (row.tenant, row.service_type): _service_type(row) for row in await connection.execute(newest)
-            }
+            kinds = {(row.tenant, row.service_type): _service_type(row) for row in await connection.execute(newest)}
             by_tenant: dict[int, list[Rate]] = defaultdict(list)
             for row in await connection.execute(select(rates)):
                 by_tenant[row.tenant].append(_rate(row))
         return Registry(version, kinds, {tenant: RateBook(found) for tenant, found in by_tenant.items()})
 
-    async def register(self, scope: TenantScope, registration: Registration, terms: Sequence[RateTerms]) -> Registration:
+    async def register(
+        self, scope: TenantScope, registration: Registration, terms: Sequence[RateTerms]
+    ) -> Registration:
         """Add a service type and the rates its billing config describes. Raises Conflict when the tenant has one of that name."""
         async with self._database.transaction() as connection:
-            await connection.execute(
-                update(change_counters)
-                .where(change_counters.c.name == "registry")
-                .values(value=change_counters.c.value + 1)
-            )
+            await _raise_version(connection)
             taken = await connection.execute(
                 select(func.count())
                 .select_from(service_types)
@@ -112,6 +108,18 @@ class RegistryStore:
                 )
             return _registration(added.one())
 
+    async def add_rates(self, scope: TenantScope, service_type: str, terms: Sequence[RateTerms]) -> None:
+        """Rates for a service type that exists, shipped ones too, in force from the beginning unless there are some already."""
+        async with self._database.transaction() as connection:
+            await _raise_version(connection)
+            found = await connection.execute(
+                select(func.count())
+                .select_from(rates)
+                .where(rates.c.tenant == scope.number, rates.c.service_type == service_type)
+            )
+            if not found.scalar_one():
+                await connection.execute(insert(rates), [_rate_row(scope, service_type, item) for item in terms])
+
     async def list(self, scope: TenantScope) -> list[Registration]:
         """The tenant's own service types, newest version of each."""
         query = (
@@ -122,6 +130,13 @@ class RegistryStore:
         )
         async with self._database.transaction() as connection:
             return [_registration(row) for row in await connection.execute(query)]
+
+
+async def _raise_version(connection: AsyncConnection) -> None:
+    """Tells every reader that something changed; also makes writers wait for each other."""
+    await connection.execute(
+        update(change_counters).where(change_counters.c.name == "registry").values(value=change_counters.c.value + 1)
+    )
 
 
 async def _version(connection: AsyncConnection) -> int:

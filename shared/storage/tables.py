@@ -122,9 +122,7 @@ dimension_sets = Table(
     Column("currency", Text, nullable=False),
 )
 
-metrics = Table(
-    "metrics", metadata, Column("id", Integer, primary_key=True), Column("name", Text, nullable=False)
-)
+metrics = Table("metrics", metadata, Column("id", Integer, primary_key=True), Column("name", Text, nullable=False))
 
 applied_prices = Table(
     "applied_prices",

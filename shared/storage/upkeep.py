@@ -1,4 +1,4 @@
-"""What grows is bounded here: partitions made ahead, old events dropped whole, old keys and rollups deleted in slices."""
+"""What grows is bounded here: partitions made ahead, old events dropped whole, old keys and rollups cut in slices."""
 
 from datetime import datetime, timedelta
 
@@ -32,10 +32,15 @@ class Upkeep:
         await self._pool.execute("SELECT ensure_event_partitions($1::date[])", days)
 
     async def drop_events(self, *, older_than: datetime) -> int:
-        """Drop whole partitions that end before `older_than`; rollups keep their sums. How many were dropped."""
+        """Drop whole partitions that end before `older_than`; rollups keep their sums. How many were dropped.
+
+        Raises LockNotAvailableError where long queries are in the way: the next call drops them too.
+        """
         async with self._pool.acquire() as connection, connection.transaction():
             if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _UPKEEP_LOCK):
                 return 0
+            # a drop waits for every reader and writer of the table, and all who come later wait behind it: not for long
+            await connection.execute("SET LOCAL lock_timeout = '2s'")
             return int(await connection.fetchval("SELECT drop_event_partitions($1)", older_than))
 
     async def delete_keys(self, *, received_before: datetime) -> int:

@@ -6,6 +6,7 @@ concurrent processors agree through the unique constraints.
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import asyncpg
 
@@ -16,44 +17,68 @@ DimensionKey = tuple[int, str, str, str, str, str, str, str, str]
 
 _MAX_CACHED = 200_000
 
+# What is there is looked up before the rest is added: a row refused by ON CONFLICT would use up an id all the same.
 _DIMENSIONS = """
 WITH wanted AS (
-    SELECT DISTINCT * FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[])
-        AS w (tenant, service_type, service_provider, model, event_type, customer_id, job_type, status, currency)
+    SELECT DISTINCT * FROM unnest(
+        $1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[]
+    ) AS w ({columns})
+), present AS (
+    SELECT d.id, w.* FROM dimension_sets d JOIN wanted w USING ({columns})
 ), added AS (
-    INSERT INTO dimension_sets (tenant, service_type, service_provider, model, event_type, customer_id, job_type, status, currency)
-    SELECT * FROM wanted ORDER BY 1, 2, 3, 4, 5, 6, 7, 8, 9
-    ON CONFLICT DO NOTHING RETURNING *
+    INSERT INTO dimension_sets ({columns})
+    SELECT {columns} FROM wanted EXCEPT SELECT {columns} FROM present ORDER BY {columns}
+    ON CONFLICT DO NOTHING RETURNING id, {columns}
 )
-SELECT * FROM added
-UNION ALL
-SELECT d.* FROM dimension_sets d JOIN wanted USING (tenant, service_type, service_provider, model, event_type, customer_id, job_type, status, currency)
-"""
+SELECT * FROM present UNION ALL SELECT * FROM added
+""".replace(
+    "{columns}", "tenant, service_type, service_provider, model, event_type, customer_id, job_type, status, currency"
+)
 
 _METRICS = """
-WITH added AS (
-    INSERT INTO metrics (name) SELECT DISTINCT name FROM unnest($1::text[]) AS w (name) ORDER BY name
+WITH present AS (
+    SELECT id, name FROM metrics WHERE name = ANY ($1)
+), added AS (
+    INSERT INTO metrics (name)
+    SELECT name FROM unnest($1::text[]) AS w (name) EXCEPT SELECT name FROM present ORDER BY name
     ON CONFLICT DO NOTHING RETURNING id, name
 )
-SELECT id, name FROM added UNION ALL SELECT id, name FROM metrics WHERE name = ANY ($1)
+SELECT * FROM present UNION ALL SELECT * FROM added
 """
 
 _PRICES = """
-WITH added AS (
-    INSERT INTO applied_prices (digest, basis) SELECT * FROM unnest($1::bytea[], $2::jsonb[]) ORDER BY 1
+WITH present AS (
+    SELECT id, digest FROM applied_prices WHERE digest = ANY ($1)
+), added AS (
+    INSERT INTO applied_prices (digest, basis)
+    SELECT * FROM unnest($1::bytea[], $2::jsonb[]) AS w (digest, basis)
+    WHERE digest NOT IN (SELECT digest FROM present) ORDER BY digest
     ON CONFLICT DO NOTHING RETURNING id, digest
 )
-SELECT id, digest FROM added UNION ALL SELECT id, digest FROM applied_prices WHERE digest = ANY ($1)
+SELECT * FROM present UNION ALL SELECT * FROM added
 """
 
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The ids of words. It only ever grows: whoever holds one keeps every id that was learnt into it."""
+
+    dimensions: dict[DimensionKey, int] = field(default_factory=dict)
+    metrics: dict[str, int] = field(default_factory=dict)
+    prices: dict[PriceBasis, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return max(len(self.dimensions), len(self.metrics), len(self.prices))
+
+
 class Vocabulary:
-    """After `learn`, the three mappings hold an id for every word asked for."""
+    """What is known so far. Concurrent batches may share it: each works with the `Words` that `learn` gave it, so that
+    none is left without an id when another makes the vocabulary forget.
+    """
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self.dimensions: dict[DimensionKey, int] = {}
-        self.metrics: dict[str, int] = {}
-        self.prices: dict[PriceBasis, int] = {}
+        self._words = Words()
 
     async def learn(
         self,
@@ -61,35 +86,34 @@ class Vocabulary:
         dimensions: Iterable[DimensionKey] = (),
         metrics: Iterable[str] = (),
         prices: Iterable[PriceBasis] = (),
-    ) -> None:
-        if len(self.dimensions) > _MAX_CACHED or len(self.metrics) > _MAX_CACHED or len(self.prices) > _MAX_CACHED:
+    ) -> Words:
+        """An id for every word asked for, among others."""
+        if len(self._words) > _MAX_CACHED:
             self.forget()
-        await self._learn_dimensions(list(dict.fromkeys(dimensions)))
-        await self._learn_metrics(list(dict.fromkeys(metrics)))
-        await self._learn_prices(list(dict.fromkeys(prices)))
+        words = self._words
+        await self._learn_dimensions(words.dimensions, list(dict.fromkeys(dimensions)))
+        await self._learn_metrics(words.metrics, list(dict.fromkeys(metrics)))
+        await self._learn_prices(words.prices, list(dict.fromkeys(prices)))
+        return words
 
     def forget(self) -> None:
-        """Drop the caches: after a failure they may hold ids of a database that was replaced."""
-        self.dimensions.clear()
-        self.metrics.clear()
-        self.prices.clear()
+        """Start again with nothing: after a failure the ids may be those of a database that was replaced."""
+        self._words = Words()
 
-    async def _learn_dimensions(self, wanted: list[DimensionKey]) -> None:
+    async def _learn_dimensions(self, known: dict[DimensionKey, int], wanted: list[DimensionKey]) -> None:
         # a set committed by another processor while this statement ran is in neither half: the second pass sees it
-        while missing := [key for key in wanted if key not in self.dimensions]:
+        while missing := [key for key in wanted if key not in known]:
             rows = await self._pool.fetch(_DIMENSIONS, *(list(column) for column in zip(*missing, strict=True)))
-            self.dimensions.update({tuple(row)[1:]: row["id"] for row in rows})
+            known.update({tuple(row)[1:]: row["id"] for row in rows})
 
-    async def _learn_metrics(self, wanted: list[str]) -> None:
-        while missing := [name for name in wanted if name not in self.metrics]:
+    async def _learn_metrics(self, known: dict[str, int], wanted: list[str]) -> None:
+        while missing := [name for name in wanted if name not in known]:
             rows = await self._pool.fetch(_METRICS, missing)
-            self.metrics.update({row["name"]: row["id"] for row in rows})
+            known.update({row["name"]: row["id"] for row in rows})
 
-    async def _learn_prices(self, wanted: list[PriceBasis]) -> None:
-        while missing := [basis for basis in wanted if basis not in self.prices]:
+    async def _learn_prices(self, known: dict[PriceBasis, int], wanted: list[PriceBasis]) -> None:
+        while missing := [basis for basis in wanted if basis not in known]:
             texts = [basis.as_json() for basis in missing]
             digests = [hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts]
             ids = {row["digest"]: row["id"] for row in await self._pool.fetch(_PRICES, digests, texts)}
-            self.prices.update(
-                {basis: ids[digest] for basis, digest in zip(missing, digests, strict=True) if digest in ids}
-            )
+            known.update({basis: ids[digest] for basis, digest in zip(missing, digests, strict=True) if digest in ids})

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -26,7 +28,19 @@ def create_application(
         openapi_url="/openapi.json" if has_docs else None,
         responses={"default": {"model": Problem, "description": "Error, as application/problem+json"}},
     )
+    app.openapi = partial(_with_keys, app.openapi)  # type: ignore[method-assign]
     app.add_middleware(RequestContext)
     install_error_handlers(app)
     app.include_router(health_router(health))
     return app
+
+
+def _with_keys(describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The OpenAPI document, saying where the API key goes."""
+    document = describe()
+    document["components"]["securitySchemes"] = {
+        "api_key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "bearer": {"type": "http", "scheme": "bearer"},
+    }
+    document["security"] = [{"api_key": []}, {"bearer": []}]
+    return document

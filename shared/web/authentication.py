@@ -19,6 +19,7 @@ from shared.observability.metrics import KEY_LOOKUPS
 from shared.security.api_keys import hash_api_key, is_well_formed
 
 _MAX_CACHED = 10_000
+_KNOWN_KEY_PATIENCE_SECONDS = 1.0  # a database that hangs must not hold up a sender whose key was good a moment ago
 
 FindKey = Callable[[bytes, datetime], Awaitable[Principal | None]]
 FindTenant = Callable[[str], Awaitable[TenantScope | None]]
@@ -28,6 +29,7 @@ FindTenant = Callable[[str], Awaitable[TenantScope | None]]
 class _Cached:
     principal: Principal | None
     loaded_at: float
+    asked_at: float  # the last time storage was asked, even in vain
 
 
 class Authenticator:
@@ -56,7 +58,7 @@ class Authenticator:
         if not key:
             raise Unauthenticated
         cached = self._cache.get(key)
-        if cached is not None and time.monotonic() - cached.loaded_at < self._cache_seconds:
+        if cached is not None and time.monotonic() - cached.asked_at < self._cache_seconds:
             principal = cached.principal
         elif not is_well_formed(key):
             principal = None
@@ -68,7 +70,7 @@ class Authenticator:
         return principal
 
     async def tenant(self, request: Request, *, scope: str) -> TenantScope:
-        """The tenant this request acts for. Raises MissingScope, TenantMismatch, NotFound (operator naming no real tenant)."""
+        """The tenant this request acts for. Raises MissingScope, TenantMismatch, NotFound (no such tenant)."""
         principal = await self.principal(request.headers)
         if not principal.may(scope):
             raise MissingScope(f"This key lacks the scope `{scope}`.")
@@ -83,7 +85,7 @@ class Authenticator:
             return principal.tenant
         if not stated or len(set(stated)) > 1:
             raise TenantMismatch("An operator key must name one tenant in `X-Tenant-ID` or `tenant_id`.")
-        tenant = await self._find_tenant(stated[0])
+        tenant = await self._find_tenant(stated[0]) if stated[0].isprintable() else None
         if tenant is None:
             raise NotFound(f"There is no tenant `{stated[0][:64]}`.")
         return tenant
@@ -107,17 +109,21 @@ class Authenticator:
             del self._loading[key]
 
     async def _load(self, key: str, cached: _Cached | None) -> Principal | None:
+        now = time.monotonic()
+        kept = cached if cached is not None and now - cached.loaded_at < self._stale_seconds else None
         try:
-            principal = await self._find_key(hash_api_key(key, secret=self._secret), datetime.now(UTC))
-        except Unavailable:
-            if cached is not None and time.monotonic() - cached.loaded_at < self._stale_seconds:
-                KEY_LOOKUPS.labels("stale").inc()
-                return cached.principal
-            raise
+            async with asyncio.timeout(None if kept is None else _KNOWN_KEY_PATIENCE_SECONDS):
+                principal = await self._find_key(hash_api_key(key, secret=self._secret), datetime.now(UTC))
+        except (Unavailable, TimeoutError):
+            if kept is None:
+                raise
+            KEY_LOOKUPS.labels("stale").inc()
+            kept.asked_at = time.monotonic()
+            return kept.principal
         KEY_LOOKUPS.labels("loaded").inc()
         if len(self._cache) >= _MAX_CACHED:
             self._cache.clear()
-        self._cache[key] = _Cached(principal, time.monotonic())
+        self._cache[key] = _Cached(principal, loaded_at=now, asked_at=now)
         return principal
 
 

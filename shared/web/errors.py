@@ -96,9 +96,7 @@ def install_error_handlers(app: FastAPI) -> None:
         status = status_of(error)
         if status >= 500:
             log.warning("request_refused", code=error.code, route=request.url.path)
-        return problem_response(
-            request, status=status, code=error.code, detail=error.detail, items=error.errors
-        )
+        return problem_response(request, status=status, code=error.code, detail=error.detail, items=error.errors)
 
     @app.exception_handler(RequestValidationError)
     async def _malformed(request: Request, error: RequestValidationError) -> Response:

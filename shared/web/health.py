@@ -1,12 +1,15 @@
 """`/health`, `/livez`, `/readyz`, `/metrics`: the same on every process."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import prometheus_client
 from fastapi import APIRouter, Response
 from starlette.responses import JSONResponse
 
 Check = Callable[[], Awaitable[bool]]
+
+_OPEN: dict[str, Any] = {"security": []}  # for probes and scrapers: no key
 
 
 class Health:
@@ -15,7 +18,9 @@ class Health:
     `informative` checks show on /health only: the process can do its main work without them.
     """
 
-    def __init__(self, service: str, checks: Mapping[str, Check], *, informative: Mapping[str, Check] | None = None) -> None:
+    def __init__(
+        self, service: str, checks: Mapping[str, Check], *, informative: Mapping[str, Check] | None = None
+    ) -> None:
         self.service = service
         self.is_draining = False
         self._needed = dict(checks)
@@ -32,7 +37,7 @@ class Health:
 def health_router(health: Health) -> APIRouter:
     router = APIRouter(tags=["health"])
 
-    @router.get("/health", summary="What is up and what is down; always 200")
+    @router.get("/health", summary="What is up and what is down; always 200", openapi_extra=_OPEN)
     async def report() -> JSONResponse:
         parts = await health.all()
         is_healthy = all(state == "up" for state in parts.values())
@@ -40,18 +45,18 @@ def health_router(health: Health) -> APIRouter:
             {"status": "healthy" if is_healthy else "degraded", "service": health.service, "checks": parts}
         )
 
-    @router.get("/livez", summary="The process answers")
+    @router.get("/livez", summary="The process answers", openapi_extra=_OPEN)
     async def live() -> JSONResponse:
         return JSONResponse({"status": "alive"})
 
-    @router.get("/readyz", summary="200 when this process may get traffic, else 503")
+    @router.get("/readyz", summary="200 when this process may get traffic, else 503", openapi_extra=_OPEN)
     async def ready() -> JSONResponse:
         parts = await health.needed()
         is_ready = not health.is_draining and all(state == "up" for state in parts.values())
         status = "ready" if is_ready else "draining" if health.is_draining else "not ready"
         return JSONResponse({"status": status, "checks": parts}, status_code=200 if is_ready else 503)
 
-    @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    @router.get("/metrics", summary="Prometheus metrics", response_class=Response, openapi_extra=_OPEN)
     async def metrics() -> Response:
         return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
 

@@ -1,10 +1,18 @@
-"""Serve an app until SIGTERM or SIGINT: stop taking connections, finish what is under way, run the app's shutdown, exit."""
+"""Serve an app until SIGTERM or SIGINT: take no more connections, finish what is under way, shut the app down, exit."""
+
+import gc
 
 import uvicorn
 from fastapi import FastAPI
 
+# Requests and batches make many objects and no cycles: the collector's default of every 700 costs a tenth of the
+# processor's time and frees nothing.
+_COLLECT_AFTER = (100_000, 20, 50)
+
 
 def serve(app: FastAPI, *, host: str, port: int, drain_seconds: int = 20) -> None:
+    gc.set_threshold(*_COLLECT_AFTER)
+    gc.freeze()  # what was made to start lives for ever
     uvicorn.run(
         app,
         host=host,

@@ -80,6 +80,7 @@ def test_a_dead_child_is_started_again_and_announced(
     changes: list[dict[str, int]] = []
     supervisor.on_change = lambda: changes.append(supervisor.pids)
     supervisor.start([program(tmp_path, "worker", SLEEP)])
+    supervisor.wait_ready()
     first = supervisor.pids["worker"]
 
     kill(only_child(supervisor))
@@ -99,6 +100,7 @@ def test_the_wait_doubles_up_to_a_bound_and_is_forgotten_after_half_a_minute(
     tmp_path: Path, supervisor: Supervisor, said: list[str], clock: Clock
 ) -> None:
     supervisor.start([program(tmp_path, "worker", SLEEP)])
+    supervisor.wait_ready()
     delays = []
     for lived in (0, 0, 0, 0, 0, 0, 0, 31):
         clock.now += lived
@@ -115,6 +117,7 @@ def test_the_last_stage_stops_first_and_waits_for_what_is_slow(tmp_path: Path, s
     for name, seconds in (("store", "0"), ("worker", "0.1"), ("gateway", "0.3")):
         marker = tmp_path / f"{name}.ready"
         supervisor.start([program(tmp_path, name, TELL, name, seconds, str(order), str(marker), marker=marker)])
+        supervisor.wait_ready()
     supervisor.stop()
     assert order.read_text().split() == ["gateway", "worker", "store"]
 
@@ -128,6 +131,7 @@ def test_members_of_a_stage_stop_together(tmp_path: Path, supervisor: Supervisor
             for name, path in markers.items()
         ]
     )
+    supervisor.wait_ready()
     started_at = time.monotonic()
     supervisor.stop()
     assert time.monotonic() - started_at < 1.4
@@ -138,6 +142,7 @@ def test_a_child_that_does_not_listen_is_killed(tmp_path: Path, supervisor: Supe
     marker = tmp_path / "ready"
     deaf = program(tmp_path, "deaf", DEAF, str(marker), marker=marker)
     supervisor.start([Program(**{**vars(deaf), "stop_timeout_seconds": 0.2})])
+    supervisor.wait_ready()
     child = only_child(supervisor)
     supervisor.stop()
     assert child.exit_code == -signal.SIGKILL
@@ -147,14 +152,16 @@ def test_a_child_that_does_not_listen_is_killed(tmp_path: Path, supervisor: Supe
 def test_a_child_that_never_starts_stops_the_start_with_its_own_words(tmp_path: Path, supervisor: Supervisor) -> None:
     supervisor.clock = time.monotonic
     broken = program(tmp_path, "broken", "raise SystemExit('API_SECRET_KEY is not set')", marker=tmp_path / "never")
+    supervisor.start([broken])
     with pytest.raises(StartError, match=r"broken .*API_SECRET_KEY is not set"):
-        supervisor.start([broken])
+        supervisor.wait_ready()
 
 
 def test_a_stop_asked_for_during_the_start_ends_it(tmp_path: Path, supervisor: Supervisor) -> None:
     supervisor.is_stopping = lambda: True
+    supervisor.start([program(tmp_path, "slow", SLEEP, marker=tmp_path / "never")])
     with pytest.raises(Interrupted):
-        supervisor.start([program(tmp_path, "slow", SLEEP, marker=tmp_path / "never")])
+        supervisor.wait_ready()
     child = only_child(supervisor)
     supervisor.stop()
     assert not child.is_running

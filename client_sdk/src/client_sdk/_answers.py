@@ -29,10 +29,14 @@ def read_answer(response: httpx2.Response, event_count: int) -> Answer:
     if response.is_success:
         return _read_acceptance(response, event_count)
     error = error_from(response)
-    if response.status_code not in _ABOUT_THE_BODY:
+    if response.status_code not in (*_ABOUT_THE_BODY, 403):
         raise error
     rejected = _reasons(read_object(response).get("errors"), event_count)
-    return Answer(rejected) if len(rejected) == event_count else Answer(unclear=str(error))
+    if len(rejected) == event_count:
+        return Answer(rejected)
+    if response.status_code == 403:  # about the key. Naming events, it says that this key may not send these, ever
+        raise error
+    return Answer(unclear=str(error))
 
 
 def _read_acceptance(response: httpx2.Response, event_count: int) -> Answer:

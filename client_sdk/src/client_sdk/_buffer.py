@@ -20,6 +20,8 @@ class Batch:
     """Consecutive events on their way. `pieces` holds what is still unanswered; it begins as one and may be split."""
 
     pieces: deque[list[QueuedEvent]]
+    is_asking: bool = False  # a request is under way
+    is_hurried: bool = False  # a flush wants the next request without delay
     failure_count: int = 0
     last_error: Exception | None = None
 

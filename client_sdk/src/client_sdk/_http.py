@@ -1,5 +1,7 @@
 """The connection to the server: opening it, asking, and turning a bad answer into an exception."""
 
+import functools
+import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -26,7 +28,20 @@ def open_client(
     headers = {"X-API-Key": api_key, "User-Agent": f"usage-tracker-sdk/{__version__}"}
     if tenant_id is not None:
         headers["X-Tenant-ID"] = tenant_id
-    return httpx2.AsyncClient(base_url=base_url, headers=headers, timeout=timeout_seconds, transport=transport)
+    return httpx2.AsyncClient(
+        base_url=base_url,
+        headers=headers,
+        timeout=timeout_seconds,
+        transport=transport,
+        verify=trusted_certificates() if transport is None else True,
+    )
+
+
+@functools.cache
+def trusted_certificates() -> ssl.SSLContext:
+    """Reading them takes a tenth of a second: once in a process, and in the tracker's constructor, not in an event loop
+    that is serving someone."""
+    return httpx2.create_ssl_context()
 
 
 async def ask(client: httpx2.AsyncClient, method: str, path: str, **request: Any) -> httpx2.Response:

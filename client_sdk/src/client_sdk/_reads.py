@@ -103,9 +103,10 @@ class UsageReads(ABC):
         window = {"start_date": start_date, "end_date": end_date}
         return await self._read("/analytics/top-users", filters, metric=metric, limit=limit, **window)
 
-    async def _read(self, path: str, filters: Mapping[str, object], **named: object) -> Any:
+    async def _read(self, path: str, filters: Mapping[str, object], **named: object) -> Page:
         given = {name: value for name, value in {**named, **filters}.items() if value is not None}
-        return await self._get(f"/api/v1{path}", {name: _parameter(value) for name, value in given.items()})
+        page: Page = await self._get(f"/api/v1{path}", {name: _parameter(value) for name, value in given.items()})
+        return page
 
 
 def _parameter(value: object) -> object:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 
 from client_sdk._answers import Answer, read_answer
-from client_sdk._buffer import Batch, EventBuffer, QueuedEvent
+from client_sdk._buffer import Batch, EventBuffer
 from client_sdk._http import ask
 from client_sdk.exceptions import (
     APIError,
@@ -102,12 +102,17 @@ class Sender:
             self._arrival.send()
 
     async def flush(self, timeout_seconds: float | None) -> None:
-        """Returns when everything added before the call is answered for. A batch gets `max_retries` more attempts."""
+        """Returns when everything added before the call is answered for, or a batch has failed 1 + `max_retries` times.
+
+        A request already under way is not one of those: it may have left before whatever the caller waited for.
+        """
         mark = self._buffer.queued_count
-        started_with = {batch: batch.failure_count for batch in self._buffer.in_flight}
+        started_with = {batch: batch.failure_count + batch.is_asking for batch in self._buffer.in_flight}
         deadline = None if timeout_seconds is None else self._loop.time() + timeout_seconds
         self._flush_through = mark
         self._arrival.send()
+        for batch in self._buffer.in_flight:
+            batch.is_hurried = True
         self._hurry.send()
         while self._buffer.answered_through < mark:
             batches = [batch for batch in self._buffer.in_flight if batch.pieces and batch.first_number < mark]
@@ -158,7 +163,7 @@ class Sender:
             while batch.pieces:
                 piece = batch.pieces[0]
                 try:
-                    answer = await self._send(piece)
+                    answer = await self._send(batch)
                 except UsageTrackerError as error:
                     await self._back_off(batch, error)
                     continue
@@ -171,15 +176,17 @@ class Sender:
         finally:
             self._slots.release()
 
-    async def _send(self, piece: list[QueuedEvent]) -> Answer:
-        while (wait_seconds := self._resume_at - self._loop.time()) > 0:
+    async def _send(self, batch: Batch) -> Answer:
+        while (wait_seconds := self._resume_at - self._loop.time()) > 0:  # noqa: ASYNC110  # until a moment that may move
             await asyncio.sleep(wait_seconds)
+        piece = batch.pieces[0]
         body = b'{"events":[' + b",".join(event.body for event in piece) + b"]}"
         headers = {"Content-Type": "application/json"}
         if len(body) > _GZIP_FROM_BYTES:
             # The fastest level: events are alike, so it already saves most, and the caller's loop waits for it.
             body = gzip.compress(body, compresslevel=1, mtime=0)
             headers["Content-Encoding"] = "gzip"
+        batch.is_asking, batch.is_hurried = True, False
         try:
             return read_answer(await ask(self._client, "POST", _PATH, content=body, headers=headers), len(piece))
         except UsageTrackerError:
@@ -187,6 +194,8 @@ class Sender:
         except Exception as error:  # a fault of ours or of the transport must cost a delay, never the events
             _log.exception("batch_send_failed event_count=%d", len(piece))
             raise TransportError(f"{type(error).__name__}: {error}") from error
+        finally:
+            batch.is_asking = False
 
     async def _back_off(self, batch: Batch, error: UsageTrackerError) -> None:
         """Full jitter for what may pass by itself; a slow steady beat for what someone has to put right."""
@@ -211,7 +220,8 @@ class Sender:
             error,
         )
         self.progress.send()
-        await self._hurry.wait(delay_seconds)  # a flush cuts this short, but not the server's Retry-After
+        if not batch.is_hurried:
+            await self._hurry.wait(delay_seconds)  # a flush cuts this short, but not the server's Retry-After
 
     def _settle(self, batch: Batch, answer: Answer) -> None:
         piece = batch.pieces[0]
@@ -225,7 +235,7 @@ class Sender:
         for index, reason in answer.rejected.items():
             try:
                 self._on_rejected(json.loads(piece[index].body, parse_float=Decimal), reason)
-            except Exception:  # the caller's own code; its fault must not stop the others' events
+            except Exception:  # noqa: BLE001  # the caller's own code; its fault must not stop other events
                 _log.exception("on_rejected_failed")
 
 

@@ -15,7 +15,7 @@ import httpx2
 
 from client_sdk._buffer import EventBuffer, Stats
 from client_sdk._events import EventFields, Quantity, encode_event, required_text
-from client_sdk._http import ask, error_from, open_client
+from client_sdk._http import ask, error_from, open_client, trusted_certificates
 from client_sdk._json import read_json
 from client_sdk._reads import UsageReads
 from client_sdk._sender import RejectionCallback, Sender, SendingSettings
@@ -53,7 +53,7 @@ class UsageTracker(UsageReads):
         timeout_seconds: float = 10.0,
         batch_size: int = 100,
         flush_interval_seconds: float = 1.0,
-        max_concurrent_batches: int = 2,
+        max_concurrent_batches: int = 4,
         max_buffer_events: int = 100_000,
         on_full: OnFull = "drop_newest",
         max_retries: int = 5,
@@ -78,6 +78,8 @@ class UsageTracker(UsageReads):
             raise ConfigurationError("flush_interval_seconds and max_retries must not be negative")
         if on_full not in ("drop_newest", "raise", "wait"):
             raise ConfigurationError(f"on_full must be 'drop_newest', 'raise' or 'wait', not {on_full!r}")
+        if transport is None:
+            trusted_certificates()
         self._address: dict[str, Any] = {
             "api_key": api_key,
             "base_url": base_url.rstrip("/"),

@@ -7,23 +7,16 @@ from starlette.responses import Response
 
 from services.api_gateway.body import decode_body, read_body
 from services.api_gateway.dependencies import resources_of
-from services.api_gateway.schemas import Accepted, BatchAccepted, BatchBody, EventBody
-from shared.domain.errors import InvalidRequest
+from services.api_gateway.schemas import Accepted, BatchAccepted, BatchBody, EventBody, request_body
+from shared.domain.errors import InvalidRequest, TenantMismatch
 from shared.web.responses import ExactJSONResponse
 
 router = APIRouter(prefix="/api/v1", tags=["events"])
 
 
-def _accepts(model: type[Any]) -> dict[str, Any]:
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": model.model_json_schema(ref_template="#/components/schemas/{model}")}},
-        }
-    }
-
-
-@router.post("/events", status_code=202, response_model=Accepted, openapi_extra=_accepts(EventBody))
+@router.post(
+    "/events", status_code=202, response_model=Accepted, openapi_extra=request_body({"application/json": EventBody})
+)
 async def accept_event(request: Request) -> Response:
     """Take one event. 202 means: held durably, and counted once however often it is sent with the same `event_id`."""
     resources = resources_of(request)
@@ -38,17 +31,30 @@ async def accept_event(request: Request) -> Response:
     )
 
 
-@router.post("/events/batch", status_code=202, response_model=BatchAccepted, openapi_extra=_accepts(BatchBody))
+@router.post(
+    "/events/batch",
+    status_code=202,
+    response_model=BatchAccepted,
+    openapi_extra=request_body({"application/json": BatchBody | list[EventBody], "application/x-ndjson": EventBody}),
+)
 async def accept_batch(request: Request) -> Response:
-    """Take many events: `{"events": […]}`, a bare array, or NDJSON; gzip or zstd. Good events of a mixed batch are kept."""
+    """Take many events: `{"events": […]}`, an array, or NDJSON; gzip or zstd. Good events of a mixed batch are kept."""
     resources = resources_of(request)
     scope = await resources.authenticator.tenant(request, scope="ingest")
     body = await read_body(request, max_bytes=resources.settings.max_body_bytes)
-    items = decode_body(body, content_type=request.headers.get("content-type", ""))
+    items = decode_body(
+        body,
+        content_type=request.headers.get("content-type", ""),
+        max_lines=resources.settings.max_batch_size,
+    )
     if isinstance(items, dict):
+        if items.get("tenant_id", scope.tenant_id) not in (None, scope.tenant_id):
+            raise TenantMismatch
         items = items.get("events")
     if not isinstance(items, list):
-        raise InvalidRequest('Send {"events": [...]}, a JSON array of events, or one event a line (application/x-ndjson).')
+        raise InvalidRequest(
+            'Send {"events": [...]}, a JSON array of events, or an event a line (application/x-ndjson).'
+        )
     ingested = await resources.ingestor.ingest(items, scope, **_context(request))
     processed, failed = len(ingested.event_ids), len(ingested.failures)
     return ExactJSONResponse(

@@ -5,11 +5,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from services.api_gateway.dependencies import resources_of
-from shared.domain.errors import Unavailable
+from shared.domain.errors import InvalidRequest, NotFound, Unavailable
 
 router = APIRouter(tags=["reads"])
 
-_FORWARDED_HEADERS = ("x-api-key", "authorization", "x-tenant-id", "x-customer-id", "accept")
+_FORWARDED_HEADERS = (b"x-api-key", b"authorization", b"x-tenant-id", b"x-customer-id", b"accept")
 _RETURNED_HEADERS = ("content-type", "retry-after", "www-authenticate")
 
 
@@ -23,12 +23,15 @@ class QueryServiceUnavailable(Unavailable):
 async def forward(request: Request) -> Response:
     """Answered by the query service; see its /docs for parameters and shapes."""
     resources = resources_of(request)
-    headers = {name: value for name in _FORWARDED_HEADERS if (value := request.headers.get(name)) is not None}
-    headers["x-request-id"] = request.state.request_id
+    if ".." in request.url.path.split("/"):
+        raise NotFound
+    headers = [(name, value) for name, value in request.headers.raw if name in _FORWARDED_HEADERS]
+    headers.append((b"x-request-id", request.state.request_id.encode()))
+    target = b"?".join(part for part in (request.scope["raw_path"], request.scope["query_string"]) if part)
     try:
-        answer = await resources.query_service.get(
-            request.url.path, params=request.query_params.multi_items(), headers=headers
-        )
+        answer = await resources.query_service.get(target.decode("latin-1"), headers=headers)
+    except httpx2.InvalidURL as error:
+        raise InvalidRequest("The address is too long or holds characters that it may not.") from error
     except httpx2.HTTPError as error:
         raise QueryServiceUnavailable from error
     returned = {name: value for name in _RETURNED_HEADERS if (value := answer.headers.get(name)) is not None}
