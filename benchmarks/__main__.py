@@ -17,7 +17,7 @@ def main() -> None:
     )
     one.add_argument("--events", type=int, default=600_000, help="events to drain; default: %(default)s")
     one.add_argument("--seconds", type=float, default=5.0, help="length of each acceptance run; default: %(default)s")
-    one.add_argument("--processors", type=int, default=1)
+    one.add_argument("--processors", type=int, default=2, help="default: %(default)s")
     one.add_argument("--fsync", choices=("always", "everysec"), default="always", help="of the queue")
     one.add_argument("--port-offset", type=int, default=1000)
     one.add_argument("--output", type=Path, help="also write the JSON here")

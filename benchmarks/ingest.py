@@ -116,7 +116,7 @@ async def _wait_until_drained(stack: dict[str, Any]) -> None:
 
 async def _sum_of(stack: dict[str, Any], metric: str) -> int:
     """Of the first processor's gauge, or summed over the processors for a counter."""
-    urls = stack.get("processors") or [stack["event_processor"]]
+    urls = stack["processors"]
     total = 0
     async with httpx2.AsyncClient() as client:
         for url in urls if metric.endswith("_total") else urls[:1]:

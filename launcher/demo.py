@@ -1,6 +1,6 @@
-"""A month of believable usage, sent through the front door like anyone's: tenants, customers, users, models, documents, APIs.
+"""A month of believable usage of several tenants, sent through the front door like anyone's.
 
-The same day always gives the same events with the same ids, so that filling in twice changes nothing but the days since.
+The same day always gives the same events with the same ids: filling in twice adds nothing but the days since.
 """
 
 import asyncio

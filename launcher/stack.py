@@ -200,6 +200,7 @@ class _Stack:
         return {
             **urls,
             "gateways": [service.url for service in self._services if service.module == "api_gateway"],
+            "processors": [service.url for service in self._services if service.module == "event_processor"],
             "operator_key": self._secrets.operator_key,
             "demo_tenant": DEMO_TENANT,
             "demo_key": self._secrets.demo_key,

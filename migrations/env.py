@@ -1,4 +1,4 @@
-"""Runs migrations over asyncpg, one transaction each, with a lock timeout so that a waiting migration never blocks traffic."""
+"""Runs migrations over asyncpg, one transaction each; a lock timeout keeps a waiting one from blocking traffic."""
 
 import asyncio
 

@@ -1,10 +1,9 @@
-"""Real stores for every test: one PostgreSQL (or TimescaleDB) and one Redis-protocol server per run, a tenant per test."""
+"""Real stores for every test: one PostgreSQL or TimescaleDB and one Redis-protocol server a run, a tenant a test."""
 
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import asyncpg
 import pytest

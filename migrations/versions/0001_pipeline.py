@@ -83,9 +83,9 @@ EVENTS = """
 -- identity of every event in the deduplication window, whatever its time: what makes it count once
 CREATE TABLE event_keys (
     tenant         integer NOT NULL,
-    event_key      uuid NOT NULL,                       -- the event_id if it is a UUID without source, else a digest of both
-    fingerprint    bigint NOT NULL,                     -- of the body without its time: tells a duplicate from a conflict
-    receipt        bigint NOT NULL,                     -- the request that stored it: tells a redelivery from a duplicate
+    event_key      uuid NOT NULL,                       -- the event_id if a UUID without source, else a digest of both
+    fingerprint    bigint NOT NULL,                     -- of the body without its time: duplicate or conflict?
+    receipt        bigint NOT NULL,                     -- the request that stored it: redelivery or duplicate?
     occurred_at    timestamptz NOT NULL,                -- where to find the event
     received_at    timestamptz NOT NULL,
     is_timestamped boolean NOT NULL,
@@ -149,7 +149,8 @@ CREATE INDEX usage_events_time ON usage_events (tenant, occurred_at, event_key);
 CREATE INDEX usage_events_run ON usage_events (tenant, run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX usage_events_job ON usage_events (tenant, job_id) WHERE job_id IS NOT NULL;
 
--- duplicates and conflicts of a request, so that accepted = stored + duplicate + conflict + dead letters stays exact under redelivery
+-- duplicates and conflicts of a request, once however often it is delivered:
+-- accepted = stored + duplicate + conflict + dead letters stays exact
 CREATE TABLE ingest_outcomes (
     tenant          integer NOT NULL,
     receipt         bigint NOT NULL,

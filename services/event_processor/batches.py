@@ -29,7 +29,7 @@ _to_json = msgspec.json.Encoder(decimal_format="number").encode
 class Batch:
     """The events of some envelopes, enriched and rated, as columns of the same length.
 
-    `dimensions`, `prices` and `metric_names` are the words the vocabulary must know before `rows` and `sum_up` are asked.
+    `dimensions`, `prices` and `metric_names` are the words that must be known before `rows` and `sum_up` are asked.
     """
 
     def __init__(
@@ -40,25 +40,39 @@ class Batch:
         rater: Rater,
         provider_of: Callable[[str], str],
     ) -> None:
-        self.events: list[Event] = []
-        self.identities = Identities()
+        self.events: list[Event] = [event for envelope in envelopes for event in envelope.events]
+        for event in self.events:
+            enrich(event, provider_of)
+        self.metric_names = {EVENTS, ERRORS, UNPRICED, COST}.union(*[event.metrics for event in self.events])
+
+        keys = [event_key(event.source, event.event_id) for event in self.events]
+        self._stated_ids = [
+            None if is_own_key else event.event_id  # None where the key says it all
+            for event, (_, is_own_key) in zip(self.events, keys, strict=True)
+        ]
+        self.identities = Identities(
+            tenant=[envelope.tenant for envelope in envelopes for _ in envelope.events],
+            event_key=[UUID(key) for key, _ in keys],
+            fingerprint=[event.fingerprint for event in self.events],
+            receipt=[envelope.receipt for envelope in envelopes for _ in envelope.events],
+            occurred_at=[event.occurred_at for event in self.events],
+            received_at=[envelope.received_at for envelope in envelopes for _ in envelope.events],
+            is_timestamped=[event.is_timestamped for event in self.events],
+        )
+        self._occurred_at = [_EPOCH + timedelta(microseconds=event.occurred_at) for event in self.events]
+        received = [(_EPOCH + timedelta(microseconds=envelope.received_at), envelope) for envelope in envelopes]
+        self._received_at = [received_at for received_at, envelope in received for _ in envelope.events]
+
         self.dimensions: dict[DimensionKey, int] = {}  # each distinct set, and its place among them
         self.prices: list[PriceBasis] = []  # each distinct basis
-        self.metric_names = {EVENTS, ERRORS, UNPRICED, COST}
-        self._occurred_at: list[datetime] = []
-        self._received_at: list[datetime] = []
-        self._dimension_places: list[int] = []
-        self._price_places: list[int | None] = []
-        self._places_of_prices: dict[
-            int, int
-        ] = {}  # by object identity: hashing a basis costs more than the rest of a row
-        self._costs: list[Decimal | None] = []
-        self._quantities: list[Quantity] = []
-        self._stated_ids: list[str | None] = []  # None where the key says it all
+        self._places_of_prices: dict[int, int] = {}  # by object identity: hashing a basis costs more than a whole row
+        self._dimension_places = [0] * len(self.events)
+        self._price_places: list[int | None] = [None] * len(self.events)
+        self._costs: list[Decimal | None] = [None] * len(self.events)
+        self._quantities: list[Quantity] = [0] * len(self.events)
         self._dimension_ids: list[int] = []
         with exact_context():
-            for envelope in envelopes:
-                self._add(envelope, registry, rater, provider_of)
+            self._rate(registry, rater)
 
     def __len__(self) -> int:
         return len(self.events)
@@ -68,56 +82,43 @@ class Batch:
         """The UTC days the events fall on: the partitions they need."""
         return {moment.date() for moment in self._occurred_at}
 
-    def _add(self, envelope: Envelope, registry: Registry, rater: Rater, provider_of: Callable[[str], str]) -> None:
-        tenant = envelope.tenant
-        received_at = _EPOCH + timedelta(microseconds=envelope.received_at)
-        ids = self.identities
-        for event in envelope.events:
-            enrich(event, provider_of)
-            metrics = event.metrics
-            self.metric_names.update(metrics)
-            is_failed = event.status == "failed"
-
-            answer = rater.find(
-                (tenant, event.service_type, event.service_provider, event.model, event.customer_id), event.occurred_at
-            )
-            price, cost = answer.price, None
-            if is_failed and not answer.bills_failed:
-                price, cost = None, _ZERO  # stored and counted as an error, not billed
-            elif price is not None:
-                cost = price.cost(metrics)
-            basis = None if price is None or cost is None else price.basis
-
-            kind = registry.service_type(tenant, event.service_type)
-            quantity = metrics.get(kind.quantity, 0) if kind is not None and kind.quantity else 0
-
-            key, is_own_key = event_key(event.source, event.event_id)
-            self.events.append(event)
-            dimension = (
+    def _rate(self, registry: Registry, rater: Rater) -> None:
+        """Cost, quantity and dimension set of every event: looked up once for all events that share their words."""
+        alike: dict[tuple[int, str, str, str, str, str, str, str], list[int]] = {}
+        for i, (tenant, event) in enumerate(zip(self.identities.tenant, self.events, strict=True)):
+            words = (
                 tenant,
                 event.service_type,
                 event.service_provider,
                 event.model,
-                event.event_type,
                 event.customer_id,
+                event.event_type,
                 event.job_type,
                 event.status,
-                "" if basis is None else basis.currency,
             )
-            self._dimension_places.append(self.dimensions.setdefault(dimension, len(self.dimensions)))
-            self._price_places.append(None if basis is None else self._place_of(basis))
-            self._costs.append(cost)
-            self._quantities.append(quantity)
-            ids.tenant.append(tenant)
-            ids.event_key.append(UUID(key))
-            self._stated_ids.append(None if is_own_key else event.event_id)
-            ids.fingerprint.append(event.fingerprint)
-            ids.receipt.append(envelope.receipt)
-            ids.occurred_at.append(event.occurred_at)
-            ids.received_at.append(envelope.received_at)
-            self._occurred_at.append(_EPOCH + timedelta(microseconds=event.occurred_at))
-            self._received_at.append(received_at)
-            ids.is_timestamped.append(event.is_timestamped)
+            alike.setdefault(words, []).append(i)
+        for words, members in alike.items():
+            tenant, service_type, provider, model, customer_id, event_type, job_type, status = words
+            target = (tenant, service_type, provider, model, customer_id)
+            kind = registry.service_type(tenant, service_type)
+            quantity_name = "" if kind is None or kind.quantity is None else kind.quantity
+            answer = rater.find(target, self.events[members[0]].occurred_at)
+            for i in members:
+                event = self.events[i]
+                if not answer.start <= event.occurred_at < answer.end:
+                    answer = rater.find(target, event.occurred_at)
+                price, cost, currency = answer.price, None, ""
+                if status == "failed" and not answer.bills_failed:
+                    cost = _ZERO  # stored and counted as an error, not billed
+                elif price is not None:
+                    cost = price.cost(event.metrics)
+                    if cost is not None:
+                        currency = price.currency
+                        self._price_places[i] = self._place_of(price.basis)
+                self._costs[i] = cost
+                self._quantities[i] = event.metrics.get(quantity_name, 0)
+                dimension = (tenant, service_type, provider, model, event_type, customer_id, job_type, status, currency)
+                self._dimension_places[i] = self.dimensions.setdefault(dimension, len(self.dimensions))
 
     def _place_of(self, basis: PriceBasis) -> int:
         place = self._places_of_prices.get(id(basis))
@@ -171,7 +172,7 @@ class Batch:
         ]
 
     def sum_up(self, indexes: Sequence[int], *, vocabulary: Words) -> Deltas:
-        """The sums of the events at `indexes`, by dimension set and quarter hour, and the same by user. After `rows`."""
+        """Sums of the events at `indexes`, by dimension set and quarter hour, and the same by user. After `rows`."""
         groups: dict[tuple[int, int], list[int]] = {}
         for i in indexes:
             at = self.events[i].occurred_at

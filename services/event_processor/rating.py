@@ -55,7 +55,7 @@ class Rater:
         if service_type == "llm_service" and model:
             price, since, until = self._catalogue.resolve(provider, model, moment)
             start, end = max(start, since), min(end, until or end)
-        return Answer(price, False, _microseconds(start), _microseconds(end))
+        return Answer(price, bills_failed=False, start=_microseconds(start), end=_microseconds(end))
 
 
 def _microseconds(moment: datetime) -> int:

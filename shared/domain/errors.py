@@ -1,4 +1,4 @@
-"""The error tree: a class is a code, its docstring the default message. HTTP statuses are decided once, in `shared.web.errors`."""
+"""The error tree: a class is a code, its docstring the default message. `shared.web.errors` gives HTTP statuses."""
 
 import re
 from collections.abc import Mapping, Sequence

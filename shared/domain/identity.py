@@ -9,7 +9,7 @@ _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[
 def event_key(source: str, event_id: str) -> tuple[bytes, bool]:
     """The 16 bytes an event is known by within its tenant, and whether they are the event id itself, in binary.
 
-    A canonical UUID sent without a source is its own key, so time-ordered ids stay close together in the index; anything
+    A canonical UUID sent without a source is its own key, so time-ordered ids stay together in the index; anything
     else becomes a 128-bit digest of the pair (never of a joined string, which could collide).
     """
     if not source and _CANONICAL_UUID(event_id):

@@ -1,4 +1,4 @@
-"""What is counted of every event beside its own quantities. A sender's metric cannot have these names: theirs start with a letter."""
+"""What is counted of every event beside its own quantities. Senders' metrics start with a letter, so none is called so."""
 
 from typing import Final
 

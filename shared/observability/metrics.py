@@ -1,4 +1,7 @@
-"""Every metric of the platform, declared once, each with what to do when it rises. Labels come from short closed lists; never a tenant."""
+"""Every metric of the platform, declared once, each with what to do when it rises.
+
+Labels come from short closed lists; never a tenant.
+"""
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -28,7 +31,7 @@ EVENTS_REJECTED = Counter(
 )
 INGEST_REFUSED = Counter(
     "usage_ingest_refused_total",
-    "Requests answered 503 because nothing could be made durable: `queue_full` (add processors) or `queue_unavailable` (Redis).",
+    "Requests answered 503, nothing made durable: `queue_full` (add processors) or `queue_unavailable` (Redis).",
     ["reason"],
 )
 KEY_LOOKUPS = Counter(

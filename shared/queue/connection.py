@@ -8,7 +8,7 @@ REDIS_FAILURES: tuple[type[Exception], ...] = (RedisError, OSError, TimeoutError
 
 
 def connect(url: str, *, timeout_seconds: float = 5.0) -> "redis.Redis":
-    """A client that does not retry by itself: a push whose answer was lost must not be sent twice without its sender knowing."""
+    """A client that does not retry by itself: whether a push whose answer was lost is sent again is its sender's to decide."""
     return redis.Redis.from_url(
         url,
         socket_timeout=timeout_seconds,

@@ -34,6 +34,7 @@ class Producer:
         self._waiting: list[tuple[bytes, asyncio.Future[None]]] = []
         self._wake = asyncio.Event()
         self._is_full = False
+        self._is_closing = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> "Producer":
@@ -41,7 +42,9 @@ class Producer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
+        self._is_closing = True
+        self._wake.set()
+        for task in self._tasks:  # a cancellation may get lost in the Redis client: then the flag ends the task
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         _settle(self._waiting, QueueUnavailable())
@@ -64,7 +67,7 @@ class Producer:
         await confirmed
 
     async def _push_waiting(self) -> None:
-        while True:
+        while not self._is_closing:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
@@ -91,7 +94,7 @@ class Producer:
         return group
 
     async def _watch_backlog(self) -> None:
-        while True:
+        while not self._is_closing:
             try:
                 length = await self._client.llen(QUEUE)
                 memory = await self._client.info("memory")

@@ -1,4 +1,4 @@
-"""Service types and rates: read whole, as a snapshot with a version; written with the version raised in the same transaction."""
+"""Service types and rates: read whole, as a snapshot with a version that every change raises in its transaction."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Registry:
-    """What is registered, at one version: the tenants' own service types over the shipped ones, and each tenant's rates."""
+    """What is registered, at one version: the tenants' service types over the shipped ones, and their rates."""
 
     version: int
     service_types: Mapping[tuple[int, str], ServiceType] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class RegistryStore:
             return await _version(connection)
 
     async def load(self) -> Registry:
-        """Everything of every tenant, in one snapshot. An operator's read: gateways and processors serve all tenants."""
+        """Everything of every tenant, in one snapshot: gateways and processors serve all of them."""
         async with self._database.transaction() as connection:
             await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
             version = await _version(connection)
@@ -74,7 +74,7 @@ class RegistryStore:
     async def register(
         self, scope: TenantScope, registration: Registration, terms: Sequence[RateTerms]
     ) -> Registration:
-        """Add a service type and the rates its billing config describes. Raises Conflict when the tenant has one of that name."""
+        """Add a service type and the rates of its billing config. Raises Conflict when the tenant has one of that name."""
         async with self._database.transaction() as connection:
             await _raise_version(connection)
             taken = await connection.execute(
@@ -109,7 +109,7 @@ class RegistryStore:
             return _registration(added.one())
 
     async def add_rates(self, scope: TenantScope, service_type: str, terms: Sequence[RateTerms]) -> None:
-        """Rates for a service type that exists, shipped ones too, in force from the beginning unless there are some already."""
+        """Rates for an existing or shipped service type, in force from the beginning, unless it has some already."""
         async with self._database.transaction() as connection:
             await _raise_version(connection)
             found = await connection.execute(

@@ -211,13 +211,18 @@ segment AS MATERIALIZED (
 
 _IS_USER: Final = "(CAST(:user_id AS text) IS NULL OR user_id = :user_id)"
 
+# IS TRUE keeps these from becoming joins: a hash of the ids is built once and asked for every row, whatever the planner
+# believes about how few rows there will be.
+_HAS_WANTED_WORDS: Final = "(dimension_id IN (SELECT id FROM wanted)) IS TRUE"
+_IS_WANTED_METRIC: Final = "(metric_id IN (SELECT id FROM wanted_metric)) IS TRUE"
+
 _MEASURED_COLUMNS: Final = "(bucket, dimension_id, metric, value_count, value_sum, value_min, value_max)"
 _BY_USER_COLUMNS: Final = (
     "(bucket, dimension_id, user_id, event_count, error_count, unpriced_count, quantity, cost, charge)"
 )
 
 # Every segment by itself (LATERAL, grouped inside) is one range of the primary key, however many there are.
-_FOLDED: Final = """
+_FOLDED: Final = f"""
     SELECT s.bucket, r.dimension_id, m.name, r.value_count, r.value_sum, r.value_min, r.value_max
     FROM segment s
     CROSS JOIN LATERAL (
@@ -225,17 +230,18 @@ _FOLDED: Final = """
                min(value_min) AS value_min, max(value_max) AS value_max
         FROM rollups
         WHERE tenant = :tenant AND grain = s.grain AND bucket_at >= s.start_at AND bucket_at < s.end_at
-          AND dimension_id IN (SELECT id FROM wanted) AND metric_id IN (SELECT id FROM wanted_metric)
+          AND {_HAS_WANTED_WORDS} AND {_IS_WANTED_METRIC}
         GROUP BY dimension_id, metric_id
     ) r
-    JOIN wanted_metric m ON m.id = r.metric_id"""
+    JOIN metrics m ON m.id = r.metric_id"""  # noqa: S608 - constants
 
-_UNFOLDED: Final = """
+_UNFOLDED: Final = f"""
     SELECT width_bucket(d.bucket_at, CAST(:lines AS timestamptz[])) - 1, d.dimension_id, m.name,
            d.value_count, d.value_sum, d.value_min, d.value_max
     FROM rollup_deltas d
-    JOIN wanted_metric m ON m.id = d.metric_id
-    WHERE d.tenant = :tenant AND d.bucket_at >= :whole_start AND d.bucket_at < :whole_end"""
+    JOIN metrics m ON m.id = d.metric_id
+    WHERE d.tenant = :tenant AND d.bucket_at >= :whole_start AND d.bucket_at < :whole_end
+      AND {_HAS_WANTED_WORDS} AND {_IS_WANTED_METRIC}"""  # noqa: S608 - constants
 
 # What rollups hold of an event, from the event itself. The outer bounds tell the planner which partitions matter.
 _RAW: Final = f"""
@@ -245,7 +251,7 @@ _RAW: Final = f"""
         SELECT e.dimension_id, v.metric, count(*) AS value_count, sum(v.value) AS value_sum,
                min(v.value) AS value_min, max(v.value) AS value_max
         FROM usage_events e
-        JOIN wanted w ON w.id = e.dimension_id
+        JOIN dimension_sets w ON w.id = e.dimension_id
         CROSS JOIN LATERAL (
             SELECT '{EVENTS}' AS metric, 1::numeric AS value
             UNION ALL SELECT '{ERRORS}', 1 WHERE w.status = 'failed'
@@ -257,7 +263,7 @@ _RAW: Final = f"""
         WHERE e.tenant = :tenant AND e.occurred_at >= s.start_at AND e.occurred_at < s.end_at
           AND e.occurred_at >= :raw_start AND e.occurred_at < :raw_end
           AND (CAST(:metrics AS text[]) IS NULL OR v.metric = ANY (:metrics))
-          AND {_IS_USER} AND coalesce(e.tags, '{{}}') @> CAST(:tags AS text[])
+          AND {_HAS_WANTED_WORDS} AND {_IS_USER} AND coalesce(e.tags, '{{}}') @> CAST(:tags AS text[])
         GROUP BY e.dimension_id, v.metric
     ) r
     WHERE s.grain IS NULL"""  # noqa: S608 - names of our own
@@ -271,7 +277,7 @@ wanted_metric AS MATERIALIZED (
 SELECT m.bucket, w.currency, m.metric, sum(m.value_count)::bigint AS value_count, sum(m.value_sum) AS value_sum,
        min(m.value_min) AS value_min, max(m.value_max) AS value_max{{group}}
 FROM measured m
-JOIN wanted w ON w.id = m.dimension_id
+JOIN dimension_sets w ON w.id = m.dimension_id
 GROUP BY m.bucket, w.currency, m.metric{{group}}
 """  # noqa: S608 - what is filled in is written here
 
@@ -283,7 +289,7 @@ _USER_FOLDED: Final = f"""
                sum(quantity), sum(cost), sum(charge)
         FROM user_rollups
         WHERE tenant = :tenant AND grain = s.grain AND bucket_at >= s.start_at AND bucket_at < s.end_at
-          AND dimension_id IN (SELECT id FROM wanted) AND {_IS_USER}
+          AND {_HAS_WANTED_WORDS} AND {_IS_USER}
         GROUP BY dimension_id, user_id
     ) r"""  # noqa: S608 - constants
 
@@ -292,7 +298,7 @@ _USER_UNFOLDED: Final = f"""
            event_count, error_count, unpriced_count, quantity, cost, charge
     FROM user_rollup_deltas
     WHERE tenant = :tenant AND bucket_at >= :whole_start AND bucket_at < :whole_end
-      AND dimension_id IN (SELECT id FROM wanted) AND {_IS_USER}"""  # noqa: S608 - constants
+      AND {_HAS_WANTED_WORDS} AND {_IS_USER}"""  # noqa: S608 - constants
 
 # The quantity of an event is the metric that its service type was registered with, or shipped with.
 _USER_RAW: Final = f"""
@@ -303,7 +309,7 @@ _USER_RAW: Final = f"""
                count(*) FILTER (WHERE e.cost IS NULL), coalesce(sum((e.metrics ->> q.metric)::numeric), 0),
                coalesce(sum(e.cost), 0), coalesce(sum(e.charge), 0)
         FROM usage_events e
-        JOIN wanted w ON w.id = e.dimension_id
+        JOIN dimension_sets w ON w.id = e.dimension_id
         LEFT JOIN (
             SELECT service_type, version, billing_config ->> 'unit' AS metric FROM service_types WHERE tenant = :tenant
             UNION ALL
@@ -312,7 +318,8 @@ _USER_RAW: Final = f"""
             WHERE shipped.service_type NOT IN (SELECT service_type FROM service_types WHERE tenant = :tenant)
         ) q ON q.service_type = w.service_type AND q.version = e.service_version
         WHERE e.tenant = :tenant AND e.occurred_at >= s.start_at AND e.occurred_at < s.end_at
-          AND e.occurred_at >= :raw_start AND e.occurred_at < :raw_end AND {_IS_USER}
+          AND e.occurred_at >= :raw_start AND e.occurred_at < :raw_end
+          AND {_HAS_WANTED_WORDS} AND {_IS_USER}
         GROUP BY e.dimension_id, e.user_id
     ) r
     WHERE s.grain IS NULL"""  # noqa: S608 - constants
@@ -326,7 +333,7 @@ _BY_METRIC: Final = f"""
 measured {_MEASURED_COLUMNS} AS (
     SELECT b.bucket, b.dimension_id, v.metric, v.value_count, v.value_sum, NULL::numeric, NULL::numeric
     FROM by_user b
-    JOIN wanted w ON w.id = b.dimension_id
+    JOIN dimension_sets w ON w.id = b.dimension_id
     CROSS JOIN LATERAL (
         VALUES ('{EVENTS}', b.event_count, b.event_count::numeric),
                ('{ERRORS}', b.error_count, b.error_count),
@@ -349,13 +356,13 @@ WITH {_WANTED}, {_SEGMENTS},
 {{by_user}},
 ranked_in AS MATERIALIZED (
     SELECT coalesce(CAST(:currency AS text), (
-        SELECT w.currency FROM by_user b JOIN wanted w ON w.id = b.dimension_id
+        SELECT w.currency FROM by_user b JOIN dimension_sets w ON w.id = b.dimension_id
         WHERE w.currency <> '' GROUP BY w.currency ORDER BY sum(b.event_count) DESC, w.currency COLLATE "C" LIMIT 1
     )) AS currency
 ),
 ranked AS MATERIALIZED (
     SELECT b.user_id, {{rank}} AS value, sum(b.quantity) AS quantity
-    FROM by_user b JOIN wanted w ON w.id = b.dimension_id CROSS JOIN ranked_in
+    FROM by_user b JOIN dimension_sets w ON w.id = b.dimension_id CROSS JOIN ranked_in
     GROUP BY b.user_id HAVING {{rank}} > 0
     ORDER BY value DESC, b.user_id COLLATE "C" LIMIT :limit
 )
@@ -364,7 +371,7 @@ SELECT r.user_id, r.quantity AS user_quantity, ranked_in.currency AS ranked_in, 
        sum(b.unpriced_count)::bigint AS unpriced_count, sum(b.cost) AS cost, sum(b.charge) AS charge
 FROM ranked r
 JOIN by_user b ON b.user_id = r.user_id
-JOIN wanted w ON w.id = b.dimension_id
+JOIN dimension_sets w ON w.id = b.dimension_id
 CROSS JOIN ranked_in
 GROUP BY r.user_id, r.value, r.quantity, ranked_in.currency, w.currency
 ORDER BY r.value DESC, r.user_id COLLATE "C", w.currency COLLATE "C"
@@ -381,10 +388,10 @@ SELECT coalesce(e.event_id, e.event_key::text) AS event_id, coalesce(e.source, '
        coalesce(e.tags, '{{}}') AS tags, e.session_id, e.request_id, e.job_id, e.run_id, e.span_id, e.parent_span_id,
        e.section, e.error_message
 FROM usage_events e
-JOIN wanted w ON w.id = e.dimension_id
+JOIN dimension_sets w ON w.id = e.dimension_id
 WHERE e.tenant = :tenant AND e.occurred_at >= :start AND e.occurred_at <= :before_at
   AND (e.occurred_at, e.event_key) < (:before_at, CAST(:before_key AS uuid))
-  AND {_IS_USER} AND coalesce(e.tags, '{{}}') @> CAST(:tags AS text[])
+  AND {_HAS_WANTED_WORDS} AND {_IS_USER} AND coalesce(e.tags, '{{}}') @> CAST(:tags AS text[])
 ORDER BY e.occurred_at DESC, e.event_key DESC
 LIMIT :limit OFFSET :offset
 """  # noqa: S608 - constants

@@ -1,4 +1,4 @@
-"""A real trace of 8,819 LLM calls through the whole platform, in processes that are killed on the way: exact to the last digit."""
+"""A real trace of 8,819 LLM calls through the whole platform, whose processes are killed on the way: exact all the same."""
 
 import asyncio
 import csv

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis.asyncio as redis
+import structlog
 
 from shared.storage.database import Database
 from shared.storage.pool import create_pool
@@ -22,3 +23,10 @@ def bench(stores: Stores, database_url: str) -> Iterator[Bench]:
         runner.run(client.aclose())
         runner.run(database.close())
         runner.run(pool.close())
+
+
+@pytest.fixture(autouse=True)
+def quiet_logs() -> Iterator[None]:
+    """What is expected to fail here would be told at length, and slowly."""
+    with structlog.testing.capture_logs():
+        yield

@@ -133,10 +133,10 @@ def expected(sent: Sequence[tuple[int, Sequence[tuple[int, int, int | None]]]], 
     counts: Counter[tuple[int, str]] = Counter()
     for tenant, events in (sent[i] for i in dict.fromkeys(order)):
         for identifier, body, time in events:
-            first_body, first_time = known.setdefault((tenant, identifier), (body, time))
-            if (tenant, identifier, "seen") not in counts:
+            first_body, first_time = known.get((tenant, identifier), (None, None))
+            if first_body is None:
+                known[tenant, identifier] = body, time
                 outcome = "stored"
-                counts[tenant, identifier, "seen"] = 1  # type: ignore[index]
             elif body == first_body and (None in (time, first_time) or time == first_time):
                 outcome = "duplicate"
             else:

@@ -29,7 +29,9 @@ class Front:
     async def send(self, path: str, content: Any = None, *, headers: dict[str, str] | None = None) -> httpx2.Response:
         """POST bytes as they are, anything else as JSON, with the tenant's key unless the headers say otherwise."""
         body: dict[str, Any] = {"content": content} if isinstance(content, bytes) else {"json": content}
-        return await self.client.post(f"/api/v1{path}", headers={"X-API-Key": self.tenant.key} | (headers or {}), **body)
+        return await self.client.post(
+            f"/api/v1{path}", headers={"X-API-Key": self.tenant.key} | (headers or {}), **body
+        )
 
     async def envelopes(self) -> list[Envelope]:
         """Everything on the queue, oldest first, read as a processor reads it."""

@@ -1,4 +1,4 @@
-"""The platform as processes: the same `python -m services.X` as production, watched and restarted by the launcher's supervisor."""
+"""The platform as processes: the same `python -m services.X` as production, restarted by the launcher's supervisor."""
 
 import os
 import sys

@@ -33,9 +33,7 @@ zones = st.sampled_from(ZONES).map(ZoneInfo)
 instants = st.builds(
     lambda quarter, extra: datetime(2011, 12, 1, tzinfo=UTC) + quarter * QUARTER_HOUR + extra,
     st.integers(0, 96 * 366 * 15),
-    st.one_of(
-        st.just(timedelta(0)), st.timedeltas(timedelta(0), QUARTER_HOUR), st.just(-timedelta(microseconds=1))
-    ),
+    st.one_of(st.just(timedelta(0)), st.timedeltas(timedelta(0), QUARTER_HOUR), st.just(-timedelta(microseconds=1))),
 )
 lengths = st.one_of(
     st.timedeltas(timedelta(microseconds=1), timedelta(hours=3)),
