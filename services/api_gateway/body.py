@@ -100,18 +100,19 @@ def _decode_line(line: bytes) -> Any:
 
 def _decode(data: bytes) -> Any:
     """Strictly, or else leniently: so the one bad event among good ones can be named and refused alone."""
-    problem: ValueError
+    problem: ValueError | RecursionError
     try:
         return exact_json.loads(data)
-    except RecursionError:
-        if len(data) > _MAX_PRUNED_BYTES:
-            raise
-        data = _pruned(data)
-        problem = ValueError("nested too deeply")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         problem = error
+    data = data.removeprefix(_BYTE_ORDER_MARK)
     try:
-        return exact_json.loads_leniently(data.removeprefix(_BYTE_ORDER_MARK))
+        try:
+            return exact_json.loads_leniently(data)
+        except RecursionError:
+            if len(data) > _MAX_PRUNED_BYTES:
+                raise
+            return exact_json.loads_leniently(_pruned(data))
     except ValueError:
         raise problem from None
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-_MAX_PLAIN_EXPONENT = 200  # beyond it a number keeps its exponent: `1e999999999` must not become a gigabyte of zeros
+_MAX_EXPONENT = 200  # more than any sum of amounts has; `1e999999999` would become a gigabyte of zeros
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
@@ -15,10 +15,10 @@ _decoder = msgspec.json.Decoder(float_hook=Decimal)
 def _plain(value: Any) -> Any:
     """Decimals become their plain digits (`0.0000001`, never `1E-7`)."""
     if isinstance(value, Decimal):
-        if not value.is_finite():
-            raise ValueError(f"{value} is not a number that JSON can write")
-        if abs(value.adjusted()) > _MAX_PLAIN_EXPONENT:
-            return value
+        if not value:
+            return 0
+        if not value.is_finite() or abs(value.adjusted()) > _MAX_EXPONENT:
+            raise ValueError("a number that readers of JSON cannot hold")
         text = format(value, "f")
         if "." in text:
             text = text.rstrip("0").rstrip(".")
@@ -31,7 +31,7 @@ def _plain(value: Any) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """Encode to JSON; a Decimal becomes a number with its exact digits, a datetime RFC 3339."""
+    """Encode to JSON; a Decimal becomes a number with its exact digits, a datetime RFC 3339. ValueError for NaN and such."""
     return _encoder.encode(_plain(value))
 
 

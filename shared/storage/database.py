@@ -73,6 +73,8 @@ class Database:
                     "statement_timeout": str(int(statement_timeout_seconds * 1000)),
                     "timezone": "UTC",
                     "jit": "off",
+                    # a report's best plan depends on what is asked: one plan for all questions can be far slower
+                    "plan_cache_mode": "force_custom_plan",
                 },
             },
         )

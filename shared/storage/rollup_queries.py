@@ -112,7 +112,7 @@ def sums_statement(
         measured = _measured(cover)
     elif filters.user_id is not None:
         cover = Cover.of(buckets, scope, ladder(USER_GRAINS, period))
-        measured = f"{_by_user(cover)}, {_BY_METRIC}"
+        measured = f"{_by_user(cover, key='w.id')}, {_BY_METRIC}"
     else:
         cover = Cover.of(buckets, scope, ladder(ROLLUP_GRAINS, period))
         measured = _measured(cover)
@@ -137,7 +137,7 @@ def top_users_statement(
 ) -> Statement:
     """Rows of the best users, best first, one for each currency of a user."""
     cover = Cover.of([window], scope, ladder(USER_GRAINS))
-    query = _TOP_USERS.format(by_user=_by_user(cover), rank=_RANKS[rank_by])
+    query = _TOP_USERS.format(by_user=_by_user(cover, key="w.currency"), rank=_RANKS[rank_by])
     parameters = {
         **_parameters(scope, filters),
         **cover.parameters(),
@@ -185,9 +185,10 @@ def _measured(cover: Cover) -> str:
     return f"measured {_MEASURED_COLUMNS} AS ({' UNION ALL '.join(parts)})"
 
 
-def _by_user(cover: Cover) -> str:
+def _by_user(cover: Cover, *, key: str) -> str:
+    """`key` is what is told apart beside users, of a dimension set `w`: the less, the fewer rows to sort."""
     parts = ([_USER_FOLDED, _USER_UNFOLDED] if cover.has_rollups else []) + ([_USER_RAW] if cover.has_events else [])
-    return f"by_user {_BY_USER_COLUMNS} AS ({' UNION ALL '.join(parts)})"
+    return f"by_user {_BY_USER_COLUMNS} AS ({' UNION ALL '.join(parts).format(key=key)})"
 
 
 # --- the texts -------------------------------------------------------------------------------------------------------
@@ -218,7 +219,7 @@ _IS_WANTED_METRIC: Final = "(metric_id IN (SELECT id FROM wanted_metric)) IS TRU
 
 _MEASURED_COLUMNS: Final = "(bucket, dimension_id, metric, value_count, value_sum, value_min, value_max)"
 _BY_USER_COLUMNS: Final = (
-    "(bucket, dimension_id, user_id, event_count, error_count, unpriced_count, quantity, cost, charge)"
+    "(bucket, key, user_id, event_count, error_count, unpriced_count, quantity, cost, charge)"
 )
 
 # Every segment by itself (LATERAL, grouped inside) is one range of the primary key, however many there are.
@@ -285,19 +286,21 @@ _USER_FOLDED: Final = f"""
     SELECT s.bucket, r.*
     FROM segment s
     CROSS JOIN LATERAL (
-        SELECT dimension_id, user_id, sum(event_count)::bigint, sum(error_count)::bigint, sum(unpriced_count)::bigint,
+        SELECT {{key}}, user_id, sum(event_count)::bigint, sum(error_count)::bigint, sum(unpriced_count)::bigint,
                sum(quantity), sum(cost), sum(charge)
-        FROM user_rollups
-        WHERE tenant = :tenant AND grain = s.grain AND bucket_at >= s.start_at AND bucket_at < s.end_at
+        FROM user_rollups u
+        JOIN dimension_sets w ON w.id = u.dimension_id
+        WHERE u.tenant = :tenant AND grain = s.grain AND bucket_at >= s.start_at AND bucket_at < s.end_at
           AND {_HAS_WANTED_WORDS} AND {_IS_USER}
-        GROUP BY dimension_id, user_id
+        GROUP BY {{key}}, user_id
     ) r"""  # noqa: S608 - constants
 
 _USER_UNFOLDED: Final = f"""
-    SELECT width_bucket(bucket_at, CAST(:lines AS timestamptz[])) - 1, dimension_id, user_id,
+    SELECT width_bucket(bucket_at, CAST(:lines AS timestamptz[])) - 1, {{key}}, user_id,
            event_count, error_count, unpriced_count, quantity, cost, charge
-    FROM user_rollup_deltas
-    WHERE tenant = :tenant AND bucket_at >= :whole_start AND bucket_at < :whole_end
+    FROM user_rollup_deltas u
+    JOIN dimension_sets w ON w.id = u.dimension_id
+    WHERE u.tenant = :tenant AND bucket_at >= :whole_start AND bucket_at < :whole_end
       AND {_HAS_WANTED_WORDS} AND {_IS_USER}"""  # noqa: S608 - constants
 
 # The quantity of an event is the metric that its service type was registered with, or shipped with.
@@ -305,7 +308,7 @@ _USER_RAW: Final = f"""
     SELECT s.bucket, r.*
     FROM segment s
     CROSS JOIN LATERAL (
-        SELECT e.dimension_id, e.user_id, count(*), count(*) FILTER (WHERE w.status = 'failed'),
+        SELECT {{key}}, e.user_id, count(*), count(*) FILTER (WHERE w.status = 'failed'),
                count(*) FILTER (WHERE e.cost IS NULL), coalesce(sum((e.metrics ->> q.metric)::numeric), 0),
                coalesce(sum(e.cost), 0), coalesce(sum(e.charge), 0)
         FROM usage_events e
@@ -320,7 +323,7 @@ _USER_RAW: Final = f"""
         WHERE e.tenant = :tenant AND e.occurred_at >= s.start_at AND e.occurred_at < s.end_at
           AND e.occurred_at >= :raw_start AND e.occurred_at < :raw_end
           AND {_HAS_WANTED_WORDS} AND {_IS_USER}
-        GROUP BY e.dimension_id, e.user_id
+        GROUP BY {{key}}, e.user_id
     ) r
     WHERE s.grain IS NULL"""  # noqa: S608 - constants
 
@@ -331,9 +334,9 @@ _QUANTITIES: Final[Mapping[str, Any]] = {
 
 _BY_METRIC: Final = f"""
 measured {_MEASURED_COLUMNS} AS (
-    SELECT b.bucket, b.dimension_id, v.metric, v.value_count, v.value_sum, NULL::numeric, NULL::numeric
+    SELECT b.bucket, b.key, v.metric, v.value_count, v.value_sum, NULL::numeric, NULL::numeric
     FROM by_user b
-    JOIN dimension_sets w ON w.id = b.dimension_id
+    JOIN dimension_sets w ON w.id = b.key
     CROSS JOIN LATERAL (
         VALUES ('{EVENTS}', b.event_count, b.event_count::numeric),
                ('{ERRORS}', b.error_count, b.error_count),
@@ -345,36 +348,35 @@ measured {_MEASURED_COLUMNS} AS (
 )"""  # noqa: S608 - names of our own
 
 _RANKS: Final[Mapping[Ranking, str]] = {
-    Ranking.EVENT_COUNT: "sum(b.event_count)",
-    Ranking.ERROR_COUNT: "sum(b.error_count)",
-    Ranking.QUANTITY: "sum(b.quantity)",
-    Ranking.COST: "sum(b.cost) FILTER (WHERE w.currency = ranked_in.currency)",
+    Ranking.EVENT_COUNT: "sum(event_count)",
+    Ranking.ERROR_COUNT: "sum(error_count)",
+    Ranking.QUANTITY: "sum(quantity)",
+    Ranking.COST: "sum(cost) FILTER (WHERE key = ranked_in.currency)",
 }
 
+# Here the key of `by_user` is the currency.
 _TOP_USERS: Final = f"""
 WITH {_WANTED}, {_SEGMENTS},
 {{by_user}},
 ranked_in AS MATERIALIZED (
     SELECT coalesce(CAST(:currency AS text), (
-        SELECT w.currency FROM by_user b JOIN dimension_sets w ON w.id = b.dimension_id
-        WHERE w.currency <> '' GROUP BY w.currency ORDER BY sum(b.event_count) DESC, w.currency COLLATE "C" LIMIT 1
+        SELECT key FROM by_user WHERE key <> '' GROUP BY key ORDER BY sum(event_count) DESC, key COLLATE "C" LIMIT 1
     )) AS currency
 ),
 ranked AS MATERIALIZED (
-    SELECT b.user_id, {{rank}} AS value, sum(b.quantity) AS quantity
-    FROM by_user b JOIN dimension_sets w ON w.id = b.dimension_id CROSS JOIN ranked_in
-    GROUP BY b.user_id HAVING {{rank}} > 0
-    ORDER BY value DESC, b.user_id COLLATE "C" LIMIT :limit
+    SELECT user_id, {{rank}} AS value, sum(quantity) AS quantity
+    FROM by_user CROSS JOIN ranked_in
+    GROUP BY user_id HAVING {{rank}} > 0
+    ORDER BY value DESC, user_id COLLATE "C" LIMIT :limit
 )
-SELECT r.user_id, r.quantity AS user_quantity, ranked_in.currency AS ranked_in, w.currency,
+SELECT r.user_id, r.quantity AS user_quantity, ranked_in.currency AS ranked_in, b.key AS currency,
        sum(b.event_count)::bigint AS event_count, sum(b.error_count)::bigint AS error_count,
        sum(b.unpriced_count)::bigint AS unpriced_count, sum(b.cost) AS cost, sum(b.charge) AS charge
 FROM ranked r
 JOIN by_user b ON b.user_id = r.user_id
-JOIN dimension_sets w ON w.id = b.dimension_id
 CROSS JOIN ranked_in
-GROUP BY r.user_id, r.value, r.quantity, ranked_in.currency, w.currency
-ORDER BY r.value DESC, r.user_id COLLATE "C", w.currency COLLATE "C"
+GROUP BY r.user_id, r.value, r.quantity, ranked_in.currency, b.key
+ORDER BY r.value DESC, r.user_id COLLATE "C", b.key COLLATE "C"
 """  # noqa: S608 - what is filled in is written here
 
 # A row comparison cannot choose partitions: `occurred_at <=` says the same once more, for the planner.

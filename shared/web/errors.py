@@ -116,7 +116,10 @@ def install_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _unforeseen(request: Request, error: Exception) -> Response:
-        log.error("request_failed", route=request.url.path, exc_info=error)
-        return problem_response(
+        request_id = request.scope.get("state", {}).get("request_id", "")
+        log.error("request_failed", route=request.url.path, request_id=request_id, exc_info=error)
+        response = problem_response(
             request, status=500, code="internal_error", detail="Something failed on our side; quote the request_id."
         )
+        response.headers["X-Request-ID"] = request_id  # this answer is made outside of the request's context
+        return response

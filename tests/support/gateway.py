@@ -1,12 +1,14 @@
 """A gateway with a tenant's key in hand, and a look at what it put on the queue."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx2
 import redis.asyncio as redis
+from fastapi import FastAPI
+from starlette.types import Message
 
 from shared.contracts.envelope import Envelope, Event, decode
 from shared.queue.keys import QUEUE
@@ -32,6 +34,27 @@ class Front:
         return await self.client.post(
             f"/api/v1{path}", headers={"X-API-Key": self.tenant.key} | (headers or {}), **body
         )
+
+    @property
+    def app(self) -> FastAPI:
+        app: FastAPI = self.client._transport.app  # type: ignore[attr-defined]
+        return app
+
+    async def speak(self, method: str, path: str, *, query: bytes = b"", messages: Sequence[Message] = ()) -> int:
+        """A request in plain ASGI, for what no client would send; the status of the answer."""
+        waiting = [*messages, {"type": "http.disconnect"}]
+        answer: list[Message] = []
+
+        async def receive() -> Message:
+            return waiting.pop(0)
+
+        async def send(message: Message) -> None:
+            answer.append(message)
+
+        scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": query}
+        await self.app(scope | {"headers": [(b"x-api-key", self.tenant.key.encode())]}, receive, send)
+        status: int = answer[0]["status"]
+        return status
 
     async def envelopes(self) -> list[Envelope]:
         """Everything on the queue, oldest first, read as a processor reads it."""

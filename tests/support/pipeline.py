@@ -31,7 +31,10 @@ async def gateway(database_url: str, redis_url: str, **settings: Any) -> AsyncIt
     """A client of a gateway that runs in this process."""
     app = create_gateway(
         ApiGatewaySettings(
-            database_url=database_url, redis_url=redis_url, api_secret_key=SECRET, key_cache_seconds=0, **settings
+            **{"key_cache_seconds": 0, **settings},
+            database_url=database_url,
+            redis_url=redis_url,
+            api_secret_key=SECRET,
         )
     )
     async with app.router.lifespan_context(app):

@@ -1,6 +1,7 @@
 """`/api/v1/services`: the registry of service types."""
 
 import json
+from decimal import Decimal
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -125,8 +126,18 @@ def _as_registered(item: Registration, *, has_rates: bool) -> dict[str, Any]:
         "created_at": item.created_at,
     }
     if has_rates:
-        shown["billing_config"] = item.billing_config
+        shown["billing_config"] = item.billing_config and {
+            **item.billing_config,
+            "rates": _as_numbers(item.billing_config["rates"]),
+        }
     return shown
+
+
+def _as_numbers(rates: Any) -> Any:
+    """Amounts are kept as text, so that they stay exact, and shown as the numbers that were sent."""
+    if isinstance(rates, str):
+        return Decimal(rates)
+    return {name: _as_numbers(value) for name, value in rates.items()} if isinstance(rates, dict) else rates
 
 
 def _as_shipped(kind: ServiceType) -> dict[str, Any]:
