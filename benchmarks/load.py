@@ -1,4 +1,4 @@
-"""A load generator that costs little: requests made beforehand, plain keep-alive connections, bounded count and time."""
+"""A load generator that costs little: requests made beforehand, plain connections, bounded in count and time."""
 
 import asyncio
 import gzip

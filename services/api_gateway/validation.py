@@ -1,7 +1,7 @@
 """From what a sender wrote to a canonical event, or to what is wrong with it and how to mend it.
 
 The hot path of the gateway: plain checks on plain dicts, no objects but the result. Typed fields may stand at top
-level, in `metadata` or in `metrics`; quantities end up in `metrics`, everything else in `metadata`, `model` beside them.
+level, in `metadata` or in `metrics`; quantities end up in `metrics`, all else in `metadata`, `model` beside them.
 """
 
 import re

@@ -78,7 +78,7 @@ async def caller_of(request: Request) -> Caller:
     principal = await resources.authenticator.principal(request.headers)
     stated = {
         value
-        for value in (request.query_params.get("customer_id"), request.headers.get("x-customer-id"))
+        for value in (request.query_params.get("customer_id"), request.headers.get("x-customer-id") or None)
         if value is not None
     }
     if len(stated) > 1:

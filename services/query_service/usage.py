@@ -44,9 +44,7 @@ class UsageReports:
             last = page.events[-1]
             next_cursor = encode_cursor(Position(last.occurred_at, last.event_key))
         return {
-            "events": [
-                answers.event(row, caller, include_billing=parameters.include_billing) for row in page.events
-            ],
+            "events": [answers.event(row, caller, include_billing=parameters.include_billing) for row in page.events],
             "total_count": page.total_count,
             "limit": parameters.limit,
             "offset": parameters.offset,
@@ -123,9 +121,7 @@ class UsageReports:
             "totals": answers.usage(answers.total(groups.values()), caller),
         }
 
-    async def _costs_by_day(
-        self, question: Asked, parameters: CostParameters, caller: Caller
-    ) -> dict[str, UsageSums]:
+    async def _costs_by_day(self, question: Asked, parameters: CostParameters, caller: Caller) -> dict[str, UsageSums]:
         days = buckets(question.window, Period.DAY, question.zone)
         found = await self._queries.sums(
             caller.scope,

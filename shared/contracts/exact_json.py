@@ -31,7 +31,7 @@ def _plain(value: Any) -> Any:
 
 
 def dumps(value: Any) -> bytes:
-    """Encode to JSON; a Decimal becomes a number with its exact digits, a datetime RFC 3339. ValueError for NaN and such."""
+    """Encode to JSON; a Decimal becomes a number with its exact digits, a datetime RFC 3339. ValueError for NaN."""
     return _encoder.encode(_plain(value))
 
 

@@ -8,7 +8,7 @@ REDIS_FAILURES: tuple[type[Exception], ...] = (RedisError, OSError, TimeoutError
 
 
 def connect(url: str, *, timeout_seconds: float = 5.0) -> "redis.Redis":
-    """A client that does not retry by itself: whether a push whose answer was lost is sent again is its sender's to decide."""
+    """A client that does not retry by itself: sending again what may have arrived is the sender's to decide."""
     return redis.Redis.from_url(
         url,
         socket_timeout=timeout_seconds,

@@ -74,7 +74,7 @@ class RegistryStore:
     async def register(
         self, scope: TenantScope, registration: Registration, terms: Sequence[RateTerms]
     ) -> Registration:
-        """Add a service type and the rates of its billing config. Raises Conflict when the tenant has one of that name."""
+        """Add a service type and the rates of its billing config. Raises Conflict when there is one of that name."""
         async with self._database.transaction() as connection:
             await _raise_version(connection)
             taken = await connection.execute(

@@ -162,6 +162,7 @@ def events_statement(
     parameters = {
         **_parameters(scope, filters),
         "start": window.start,
+        "end": window.end,
         "before_at": before_at,
         "before_key": before_key,
         "limit": limit,
@@ -218,9 +219,7 @@ _HAS_WANTED_WORDS: Final = "(dimension_id IN (SELECT id FROM wanted)) IS TRUE"
 _IS_WANTED_METRIC: Final = "(metric_id IN (SELECT id FROM wanted_metric)) IS TRUE"
 
 _MEASURED_COLUMNS: Final = "(bucket, dimension_id, metric, value_count, value_sum, value_min, value_max)"
-_BY_USER_COLUMNS: Final = (
-    "(bucket, key, user_id, event_count, error_count, unpriced_count, quantity, cost, charge)"
-)
+_BY_USER_COLUMNS: Final = "(bucket, key, user_id, event_count, error_count, unpriced_count, quantity, cost, charge)"
 
 # Every segment by itself (LATERAL, grouped inside) is one range of the primary key, however many there are.
 _FOLDED: Final = f"""
@@ -391,7 +390,7 @@ SELECT coalesce(e.event_id, e.event_key::text) AS event_id, coalesce(e.source, '
        e.section, e.error_message
 FROM usage_events e
 JOIN dimension_sets w ON w.id = e.dimension_id
-WHERE e.tenant = :tenant AND e.occurred_at >= :start AND e.occurred_at <= :before_at
+WHERE e.tenant = :tenant AND e.occurred_at >= :start AND e.occurred_at < :end AND e.occurred_at <= :before_at
   AND (e.occurred_at, e.event_key) < (:before_at, CAST(:before_key AS uuid))
   AND {_HAS_WANTED_WORDS} AND {_IS_USER} AND coalesce(e.tags, '{{}}') @> CAST(:tags AS text[])
 ORDER BY e.occurred_at DESC, e.event_key DESC

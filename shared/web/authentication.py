@@ -111,10 +111,15 @@ class Authenticator:
     async def _load(self, key: str, cached: _Cached | None) -> Principal | None:
         now = time.monotonic()
         kept = cached if cached is not None and now - cached.loaded_at < self._stale_seconds else None
+        lookup = asyncio.ensure_future(self._find_key(hash_api_key(key, secret=self._secret), datetime.now(UTC)))
+        lookup.add_done_callback(lambda done: done.cancelled() or done.exception())
+        # waited for and not cancelled: to cancel a query, the driver too would wait for the database
+        await asyncio.wait({lookup}, timeout=None if kept is None else _KNOWN_KEY_PATIENCE_SECONDS)
         try:
-            async with asyncio.timeout(None if kept is None else _KNOWN_KEY_PATIENCE_SECONDS):
-                principal = await self._find_key(hash_api_key(key, secret=self._secret), datetime.now(UTC))
-        except (Unavailable, TimeoutError):
+            if not lookup.done():
+                raise Unavailable
+            principal = lookup.result()
+        except Unavailable:
             if kept is None:
                 raise
             KEY_LOOKUPS.labels("stale").inc()

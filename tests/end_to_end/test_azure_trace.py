@@ -1,4 +1,4 @@
-"""A real trace of 8,819 LLM calls through the whole platform, whose processes are killed on the way: exact all the same."""
+"""A real trace of 8,819 LLM calls through the platform, whose processes are killed on the way: exact all the same."""
 
 import asyncio
 import csv

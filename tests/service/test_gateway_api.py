@@ -116,7 +116,7 @@ def request_schema(
     return jsonschema_rs.validator_for(schema)
 
 
-def test_every_reference_leads_somewhere_and_every_schema_is_one(document: dict[str, Any]) -> None:
+async def test_every_reference_leads_somewhere_and_every_schema_is_one(document: dict[str, Any]) -> None:
     assert document["openapi"].startswith("3.1")
     for part in parts_of(document):
         if isinstance(reference := part.get("$ref"), str):
@@ -130,13 +130,14 @@ def test_every_reference_leads_somewhere_and_every_schema_is_one(document: dict[
         jsonschema_rs.meta.validate(schema)
 
 
-def test_every_endpoint_of_ours_is_described_with_its_errors_and_its_key(document: dict[str, Any]) -> None:
+async def test_every_endpoint_of_ours_is_described_with_its_errors_and_its_key(document: dict[str, Any]) -> None:
     operations = {
         f"{method} {path}": operation for path, item in document["paths"].items() for method, operation in item.items()
     }
     assert {
         "post /api/v1/events", "post /api/v1/events/batch", "post /api/v1/services", "get /api/v1/services",
-        "get /api/v1/services/{service_type}", "get /api/v1/usage", "get /health", "get /livez", "get /readyz", "get /metrics",
+        "get /api/v1/services/{service_type}", "get /api/v1/usage",
+        "get /health", "get /livez", "get /readyz", "get /metrics",
     } <= operations.keys()  # fmt: skip
     assert len({operation["operationId"] for operation in operations.values()}) == len(operations)
     assert {"X-API-Key", "bearer"} == {
@@ -147,7 +148,7 @@ def test_every_endpoint_of_ours_is_described_with_its_errors_and_its_key(documen
         assert (operation.get("security") == []) == (not name.split(" ")[1].startswith("/api/"))
 
 
-def test_the_described_event_is_the_accepted_one(document: dict[str, Any]) -> None:
+async def test_the_described_event_is_the_accepted_one(document: dict[str, Any]) -> None:
     event = request_schema(document, "/api/v1/events")
     for good in (EVENT, EVENT | {"latency_ms": 0.5, "tags": ["a"], "timestamp": "2026-01-01T00:00:00Z"}):
         assert event.is_valid(good)
@@ -163,7 +164,7 @@ def test_the_described_event_is_the_accepted_one(document: dict[str, Any]) -> No
         assert not event.is_valid(bad)
 
 
-def test_the_described_batch_is_an_object_an_array_or_lines(document: dict[str, Any]) -> None:
+async def test_the_described_batch_is_an_object_an_array_or_lines(document: dict[str, Any]) -> None:
     batch = request_schema(document, "/api/v1/events/batch")
     assert batch.is_valid({"events": [EVENT]})
     assert batch.is_valid([EVENT])
@@ -172,7 +173,7 @@ def test_the_described_batch_is_an_object_an_array_or_lines(document: dict[str, 
     assert request_schema(document, "/api/v1/events/batch", "application/x-ndjson").is_valid(EVENT)
 
 
-def test_the_described_registration_is_the_accepted_one(document: dict[str, Any]) -> None:
+async def test_the_described_registration_is_the_accepted_one(document: dict[str, Any]) -> None:
     registration = request_schema(document, "/api/v1/services")
     good = {"service_type": "mine", "service_name": "Mine", "billing_config": {"unit": "p", "rates": {"standard": 0.1}}}
     assert registration.is_valid(good)

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,8 +11,10 @@ import httpx2
 import pytest
 import uvicorn
 from backports import zstd
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from services.api_gateway.app import create_app
 from services.api_gateway.settings import ApiGatewaySettings
@@ -166,7 +169,12 @@ async def test_a_body_over_the_limit_is_refused_in_every_packing(front: Front) -
 async def test_a_body_of_exactly_the_limit_is_read_and_one_byte_more_is_not(front: Front) -> None:
     event = json.dumps(llm_event("e-1")).encode()
     full = event + b" " * (MAX_BODY - len(event))
-    for headers, pack in (({}, bytes), ({"Content-Encoding": "gzip"}, gzip.compress), ({"Content-Encoding": "zstd"}, zstd.compress)):  # fmt: skip
+    forms: list[tuple[dict[str, str], Callable[[bytes], bytes]]] = [
+        ({}, bytes),
+        ({"Content-Encoding": "gzip"}, gzip.compress),
+        ({"Content-Encoding": "zstd"}, zstd.compress),
+    ]
+    for headers, pack in forms:
         assert (await front.send("/events", pack(full), headers=headers)).status_code == 202
         problem_of(await front.send("/events", pack(full + b" "), headers=headers), 413, "payload_too_large")
     assert await front.queue_length() == 3
@@ -176,7 +184,7 @@ async def test_bombs_are_not_unpacked(front: Front) -> None:
     bomb = gzip.compress(b"\x00" * 200_000_000, compresslevel=1)
     assert len(bomb) < 1_000_000
     problem_of(await front.send("/events", bomb, headers={"Content-Encoding": "gzip"}), 413, "payload_too_large")
-    window = {zstd.CompressionParameter.window_log: 27}
+    window = {int(zstd.CompressionParameter.window_log): 27}
     packer = zstd.ZstdCompressor(options=window)
     wide = packer.compress(json.dumps(llm_event("e-1")).encode()) + packer.flush()
     problem_of(await front.send("/events", wide, headers={"Content-Encoding": "zstd"}), 422, "invalid_request")
@@ -233,7 +241,10 @@ async def test_a_large_body_is_refused_over_a_real_connection_too(
     front: Front, database_url: str, redis_url: str
 ) -> None:
     """The answer arrives although the sender is still sending, and the same server goes on serving."""
-    app = create_app(ApiGatewaySettings(database_url=database_url, redis_url=redis_url, api_secret_key=SECRET))
+    settings = ApiGatewaySettings(
+        database_url=SecretStr(database_url), redis_url=SecretStr(redis_url), api_secret_key=SecretStr(SECRET)
+    )
+    app = create_app(settings)
     server = uvicorn.Server(uvicorn.Config(app, port=0, http="httptools", log_level="error"))
     task = asyncio.create_task(server.serve())
     async with asyncio.timeout(10):
@@ -286,7 +297,7 @@ content_types = st.sampled_from(["application/json", "application/x-ndjson"])
 
 
 @given(bodies, st.sampled_from(["/events", "/events/batch"]), content_types)
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_no_body_whatever_is_an_error_of_ours_or_leaves_something_unreadable(
     front: Front, body: bytes, path: str, content_type: str
 ) -> None:

@@ -1,5 +1,6 @@
 """Taking events in: every form a request may have, and what of it is on the queue afterwards."""
 
+import asyncio
 import gzip
 import json
 import time
@@ -114,8 +115,8 @@ async def test_nested_and_flat_forms_of_an_event_are_the_same_event(front: Front
 
 
 async def test_numbers_keep_their_exact_digits(front: Front) -> None:
-    body = b"""{"event_id": "e-1", "user_id": "u", "service_type": "llm_service", "model": "m", "metadata": {"price": 0.10,
-        "tiny": 1e-7, "large": 123456789012345678901.5}, "metrics": {"input_tokens": 1000000000000000000,
+    body = b"""{"event_id": "e-1", "user_id": "u", "service_type": "llm_service", "model": "m",
+        "metadata": {"price": 0.10, "tiny": 1e-7, "large": 123456789012345678901.5}, "metrics": {"input_tokens": 1000000000000000000,
         "output_tokens": 0.000000000000000001, "ratio": 123456789.123456789123456789, "round": 15e1}}"""
     assert (await front.send("/events", body)).status_code == 202
     (event,) = await front.events()
@@ -133,7 +134,7 @@ async def test_an_event_without_an_id_gets_one_that_sorts_by_time(front: Front) 
     for _ in range(2):
         answer = await front.send("/events/batch", [llm_event("x") | {"event_id": None} for _ in range(50)])
         ids += answer.json()["event_ids"]
-        time.sleep(0.002)
+        await asyncio.sleep(0.002)
     assert len(set(ids)) == 100
     assert all(UUID(event_id).version == 7 for event_id in ids)
     assert max(ids[:50]) < min(ids[50:])

@@ -10,11 +10,11 @@ import asyncpg
 import httpx2
 import pytest
 import redis.asyncio as redis
+from pydantic import SecretStr
 
 from launcher.stores import free_port
 from services.api_gateway.app import create_app
 from services.api_gateway.settings import ApiGatewaySettings
-from shared.contracts.envelope import decode
 from shared.queue.keys import QUEUE
 from shared.security.api_keys import generate_api_key
 from tests.conftest import SECRET, MakeTenant, add_key
@@ -163,7 +163,7 @@ async def test_a_queue_that_is_not_a_list_is_an_outage_and_not_an_error(front: F
 async def test_what_many_senders_are_told_is_what_is_on_the_queue(front: Front) -> None:
     answers = await asyncio.gather(*(front.send("/events", llm_event(f"e-{number}")) for number in range(100)))
     assert {answer.status_code for answer in answers} == {202}
-    held = [decode(element) for element in await front.redis.lrange(QUEUE, 0, -1)]
+    held = await front.envelopes()
     assert sorted(event.event_id for envelope in held for event in envelope.events) == sorted(
         answer.json()["event_id"] for answer in answers
     )
@@ -198,18 +198,21 @@ async def test_while_the_database_is_away_known_keys_still_send(
 async def test_a_database_that_hangs_does_not_hold_up_known_keys(
     database_url: str, redis_url: str, redis_client: "redis.Redis", make_tenant: MakeTenant
 ) -> None:
-    async with link_to(database_url) as link:
-        async with open_front(link.url, redis_url, redis_client, await make_tenant(), key_cache_seconds=0.3) as front:
-            assert (await front.send("/events", EVENT)).status_code == 202
-            await asyncio.sleep(0.3)
-            link.fall_silent()
-            started = time.monotonic()
-            assert (await front.send("/events", llm_event("e-2"))).status_code == 202
-            assert time.monotonic() - started < 2
-            started = time.monotonic()
-            assert (await front.send("/events", llm_event("e-3"))).status_code == 202
-            assert time.monotonic() - started < 0.5
-            await link.cut()
+    tenant = await make_tenant()
+    async with (
+        link_to(database_url) as link,
+        open_front(link.url, redis_url, redis_client, tenant, key_cache_seconds=0.3) as front,
+    ):
+        assert (await front.send("/events", EVENT)).status_code == 202
+        await asyncio.sleep(0.3)
+        link.fall_silent()
+        started = time.monotonic()
+        assert (await front.send("/events", llm_event("e-2"))).status_code == 202
+        assert time.monotonic() - started < 2
+        started = time.monotonic()
+        assert (await front.send("/events", llm_event("e-3"))).status_code == 202
+        assert time.monotonic() - started < 0.5
+        await link.cut()
 
 
 async def test_a_key_is_not_believed_for_ever_without_the_database(
@@ -227,7 +230,10 @@ async def test_a_key_is_not_believed_for_ever_without_the_database(
 
 async def test_a_gateway_that_never_saw_the_database_starts_and_is_not_ready(redis_url: str) -> None:
     away = f"postgresql://nobody:nothing@127.0.0.1:{free_port()}/none"
-    app = create_app(ApiGatewaySettings(database_url=away, redis_url=redis_url, api_secret_key=SECRET))
+    settings = ApiGatewaySettings(
+        database_url=SecretStr(away), redis_url=SecretStr(redis_url), api_secret_key=SecretStr(SECRET)
+    )
+    app = create_app(settings)
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
     async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://g") as client:
         ready = await client.get("/readyz")

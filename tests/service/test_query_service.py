@@ -213,6 +213,7 @@ async def test_costs_are_absent_without_their_scope(
 moments = st.one_of(
     st.integers(0, SECONDS * 4 - 1).map(lambda quarter: BEGINNING + timedelta(milliseconds=quarter * 250)),
     st.integers(0, SECONDS // 900 - 1).map(lambda quarter: BEGINNING + timedelta(minutes=15) * quarter),
+    st.integers(0, SECONDS // 3600 - 1).map(lambda hour: BEGINNING + timedelta(hours=hour)),
 )
 quantities = st.one_of(st.integers(0, 10**18), st.decimals(0, 1000, places=6).map(lambda value: value.normalize() + 0))
 usage_of_models = st.fixed_dictionaries({}, optional={"input_tokens": quantities, "total_tokens": quantities})
@@ -477,6 +478,11 @@ async def test_pages_hold_every_event_once(
         by_offset += [event["event_id"] for event in page["events"]]
     assert by_cursor == by_offset == everything
     assert page["next_cursor"] is None
+
+    # a cursor taken to another window does not lead out of it
+    cursor = (await ask(client, tenant, "usage", limit=1, **OCTOBER))["next_cursor"]
+    page = await ask(client, tenant, "usage", cursor=cursor, start_date="2025-10-01", end_date="2025-10-05")
+    assert [event["timestamp"][:10] for event in page["events"]] == ["2025-10-05"] * 8
 
 
 async def test_an_event_is_shown_as_it_was_sent(

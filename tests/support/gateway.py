@@ -77,11 +77,11 @@ async def open_front(
 
 
 def problem_of(answer: httpx2.Response, status: int, code: str) -> dict[str, Any]:
-    """The body of an error answer, after checking that it has everything every error has, and nothing of our insides."""
+    """The body of an error, after checking that it has what every error has, and nothing of our insides."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     problem: dict[str, Any] = answer.json()
-    assert PROBLEM_FIELDS <= problem.keys()
+    assert problem.keys() >= PROBLEM_FIELDS
     assert problem["code"] == problem["error"] == code, answer.text
     assert problem["status"] == status
     assert problem["detail"] == problem["message"] != ""

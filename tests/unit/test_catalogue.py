@@ -119,7 +119,7 @@ def agree(random: Random, provider: str, name: str, usage: dict[str, int | Decim
 
 
 def test_every_model_costs_what_the_library_says() -> None:
-    random = Random(20_261_101)  # noqa: S311
+    random = Random(20_261_101)
     priced = {
         (provider, name)
         for provider, name, model in MODELS
@@ -131,7 +131,7 @@ def test_every_model_costs_what_the_library_says() -> None:
 
 
 def test_tiers_and_dated_prices_cost_what_the_library_says() -> None:
-    random = Random(7)  # noqa: S311
+    random = Random(7)
     special = [each for each in MODELS if tier_starts(each[2]) or len(prices_in(each[2])) > 1]
     assert len(special) > 200
     agreed = sum(agree(random, p, name, random_usage(random, model)) for p, name, model in special for _ in range(6))
@@ -140,7 +140,7 @@ def test_tiers_and_dated_prices_cost_what_the_library_says() -> None:
 
 def test_rarer_kinds_of_usage_cost_what_the_library_says() -> None:
     """Audio, images, searches, seconds: what is priced and what is not, some of it absent, which may be refused."""
-    random = Random(11)  # noqa: S311
+    random = Random(11)
     units = {unit.price_key: unit.usage_key for unit in UnitRegistry(unit_data).units.values()}
     usual = {"input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok"}
     models = agreed = 0
