@@ -1,4 +1,4 @@
-"""What is counted of every event beside its own quantities. No sender's metric is called so: those start with a letter."""
+"""What is counted of every event beside its own quantities. Senders' metrics start with a letter: none is called so."""
 
 from typing import Final
 

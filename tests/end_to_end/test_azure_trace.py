@@ -67,9 +67,7 @@ async def test_the_trace_is_counted_exactly_through_kills_and_sent_again(
     pool = await asyncpg.create_pool(asyncpg_url(database_url), min_size=1, max_size=2)
     tenant = await pool.fetchval("INSERT INTO tenants (tenant_id, name) VALUES ('azure', 'Azure') RETURNING number")
     key = await add_key(pool, tenant=tenant, scopes=["ingest", "read", "costs:read"])
-    with running_stack(
-        tmp_path, database_url=database_url, redis_url=redis_url, EVENT_RETENTION_DAYS="36500"
-    ) as stack:
+    with running_stack(tmp_path, database_url=database_url, redis_url=redis_url, EVENT_RETENTION_DAYS="36500") as stack:
         killer = asyncio.create_task(_kill_each_service_once(stack))
         await _send_with_the_sdk(stack, key, rows)
         await killer

@@ -5,8 +5,10 @@ import gzip
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
 import uvicorn
@@ -14,13 +16,17 @@ from backports import zstd
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from msgspec import structs
 from pydantic import SecretStr
 
 from services.api_gateway.app import create_app
 from services.api_gateway.settings import ApiGatewaySettings
+from shared.contracts.envelope import encode
+from shared.queue.keys import QUEUE
+from shared.storage.database import Database
 from tests.conftest import SECRET
 from tests.support.gateway import Front, problem_of
-from tests.support.pipeline import llm_event
+from tests.support.pipeline import drain, llm_event, make_processor
 
 MAX_BODY = 8 * 1024 * 1024
 
@@ -85,16 +91,17 @@ def bad_events() -> dict[str, tuple[bytes, str, str]]:
     }
 
 
-@pytest.mark.parametrize("name", bad_events())
-async def test_a_bad_event_alone_is_refused_with_its_field_a_code_and_what_to_do(front: Front, name: str) -> None:
-    content, field, code = bad_events()[name]
-    answer = await front.send("/events", content)
-    status, problem_code = (403, "tenant_mismatch") if code == "tenant_mismatch" else (422, "invalid_events")
-    problem = problem_of(answer, status, problem_code)
-    (item,) = problem["errors"]
-    assert (item["index"], item["field"], item["code"]) == (0, field, code)
-    assert item["message"]
-    assert await front.queue_length() == 0
+async def test_a_bad_event_alone_is_refused_with_its_field_a_code_and_what_to_do(
+    front: Front, subtests: pytest.Subtests
+) -> None:
+    for name, (content, field, code) in bad_events().items():
+        with subtests.test(name):
+            answer = await front.send("/events", content)
+            status, problem_code = (403, "tenant_mismatch") if code == "tenant_mismatch" else (422, "invalid_events")
+            (item,) = problem_of(answer, status, problem_code)["errors"]
+            assert (item["index"], item["field"], item["code"]) == (0, field, code)
+            assert item["message"]
+            assert await front.queue_length() == 0
 
 
 async def test_good_events_between_all_of_them_are_kept(front: Front) -> None:
@@ -121,36 +128,36 @@ async def test_a_batch_without_a_good_event_is_refused_whole(front: Front) -> No
     assert await front.queue_length() == 0
 
 
-@pytest.mark.parametrize(
-    ("path", "content"),
-    [
-        ("/events", b""),
-        ("/events", b"{"),
-        ("/events", b"{'event_id': 1}"),
-        ("/events", b'{"a": 1} trailing'),
-        ("/events", b"\x00"),
-        ("/events", b"\xff\xfe{\x00}\x00"),
-        ("/events", b"[" * 100_000),
-        ("/events", b"[" * 2_000_000),
-        ("/events", b"[" * 1_000_000 + b"]" * 1_000_000),
-        ("/events", b"[]"),
-        ("/events/batch", b"5"),
-        ("/events/batch", b'"text"'),
-        ("/events/batch", b"{}"),
-        ("/events/batch", b'{"events": {}}'),
-        ("/events/batch", b'{"events": null}'),
-    ],
-    ids=lambda value: str(value[:20]),
-)
-async def test_a_body_that_is_not_a_request_is_malformed(front: Front, path: str, content: bytes) -> None:
-    problem_of(await front.send(path, content), 422, "invalid_request")
-    assert await front.queue_length() == 0
+MALFORMED = [
+    ("/events", b""),
+    ("/events", b"{"),
+    ("/events", b"{'event_id': 1}"),
+    ("/events", b'{"a": 1} trailing'),
+    ("/events", b"\x00"),
+    ("/events", b"\xff\xfe{\x00}\x00"),
+    ("/events", b"[" * 100_000),
+    ("/events", b"[" * 2_000_000),
+    ("/events", b"[" * 1_000_000 + b"]" * 1_000_000),
+    ("/events", b"[]"),
+    ("/events/batch", b"5"),
+    ("/events/batch", b'"text"'),
+    ("/events/batch", b"{}"),
+    ("/events/batch", b'{"events": {}}'),
+    ("/events/batch", b'{"events": null}'),
+]
 
 
-@pytest.mark.parametrize("content", [b"[]", b'{"events": []}'])
-async def test_a_batch_of_nothing_says_so(front: Front, content: bytes) -> None:
-    problem = problem_of(await front.send("/events/batch", content), 422, "invalid_events")
-    assert problem["detail"] == "The request holds no events."
+async def test_a_body_that_is_not_a_request_is_malformed(front: Front, subtests: pytest.Subtests) -> None:
+    for path, content in MALFORMED:
+        with subtests.test(f"{path} {content[:20]!r}"):
+            problem_of(await front.send(path, content), 422, "invalid_request")
+            assert await front.queue_length() == 0
+
+
+async def test_a_batch_of_nothing_says_so(front: Front) -> None:
+    for content in (b"[]", b'{"events": []}'):
+        problem = problem_of(await front.send("/events/batch", content), 422, "invalid_events")
+        assert problem["detail"] == "The request holds no events."
 
 
 async def test_a_body_over_the_limit_is_refused_in_every_packing(front: Front) -> None:
@@ -224,10 +231,10 @@ async def test_one_event_more_than_a_batch_may_hold_is_too_many(front: Front) ->
     assert await front.queue_length() == 0
 
 
-@pytest.mark.parametrize("name", ["Idempotency-Key", "X-Customer-ID"])
-async def test_headers_are_held_to_the_same_bounds(front: Front, name: str) -> None:
-    answer = await front.send("/events", llm_event("e-1"), headers={name: "x" * 129})
-    assert name in problem_of(answer, 422, "invalid_request")["detail"]
+async def test_headers_are_held_to_the_same_bounds(front: Front) -> None:
+    for name in ("Idempotency-Key", "X-Customer-ID"):
+        answer = await front.send("/events", llm_event("e-1"), headers={name: "x" * 129})
+        assert name in problem_of(answer, 422, "invalid_request")["detail"]
     assert await front.queue_length() == 0
 
 
@@ -260,6 +267,41 @@ async def test_a_large_body_is_refused_over_a_real_connection_too(
         server.should_exit = True
         await task
     assert [event.event_id for event in await front.events()] == ["e-1"]
+
+
+async def test_nothing_unreadable_in_the_queue_stops_a_processor(
+    front: Front, pool: asyncpg.Pool, database: Database
+) -> None:
+    assert (await front.send("/events", llm_event("e-1"))).status_code == 202
+    (good,) = await front.envelopes()
+    (event,) = good.events
+
+    def poisoned(**changes: Any) -> bytes:
+        return encode(structs.replace(good, receipt=good.receipt ^ 1, events=[structs.replace(event, **changes)]))
+
+    poison = [
+        b"",
+        b"\x00",
+        b"not an envelope",
+        b'{"events": []}',
+        b"\x91" * 100_000,
+        encode(structs.replace(good, version=99)),
+        encode(structs.replace(good, tenant=-1)),
+        encode(good)[:-3],
+        poisoned(event_id="a", user_id="\x00"),
+        poisoned(event_id="b", metadata="{not json"),
+        poisoned(event_id="c", metadata='"\\u0000"'),
+        poisoned(event_id="d", occurred_at=2**62),
+        poisoned(event_id="e", metrics={"input_tokens": Decimal("NaN")}),
+        poisoned(event_id="f", service_type="unheard_of"),
+    ]
+    await front.redis.rpush(QUEUE, *poison)
+    assert (await front.send("/events", llm_event("e-2"))).status_code == 202
+    await drain(front.redis, make_processor(front.redis, pool, database))
+    rows = await pool.fetch("SELECT event_id FROM usage_events WHERE tenant = $1", front.tenant.scope.number)
+    assert {"e-1", "e-2"} <= {row["event_id"] for row in rows}
+    assert await front.queue_length() == 0
+    assert await pool.fetchval("SELECT count(*) FROM dead_letter_events") >= len(poison) - 2
 
 
 # --- anything at all --------------------------------------------------------------------------------------------------
@@ -297,7 +339,7 @@ content_types = st.sampled_from(["application/json", "application/x-ndjson"])
 
 
 @given(bodies, st.sampled_from(["/events", "/events/batch"]), content_types)
-@hypothesis_settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_no_body_whatever_is_an_error_of_ours_or_leaves_something_unreadable(
     front: Front, body: bytes, path: str, content_type: str
 ) -> None:

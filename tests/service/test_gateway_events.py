@@ -116,7 +116,8 @@ async def test_nested_and_flat_forms_of_an_event_are_the_same_event(front: Front
 
 async def test_numbers_keep_their_exact_digits(front: Front) -> None:
     body = b"""{"event_id": "e-1", "user_id": "u", "service_type": "llm_service", "model": "m",
-        "metadata": {"price": 0.10, "tiny": 1e-7, "large": 123456789012345678901.5}, "metrics": {"input_tokens": 1000000000000000000,
+        "metadata": {"price": 0.10, "tiny": 1e-7, "large": 123456789012345678901.5},
+        "metrics": {"input_tokens": 1000000000000000000,
         "output_tokens": 0.000000000000000001, "ratio": 123456789.123456789123456789, "round": 15e1}}"""
     assert (await front.send("/events", body)).status_code == 202
     (event,) = await front.events()

@@ -3,7 +3,6 @@
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
-import pytest
 
 from shared.security.api_keys import generate_api_key
 from tests.conftest import MakeTenant, add_key
@@ -13,21 +12,19 @@ from tests.support.pipeline import llm_event
 EVENT = llm_event("e-1")
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
+async def test_nobody_is_let_in_without_a_key(front: Front) -> None:
+    nothing = (
         {},
         {"X-API-Key": ""},
         {"Authorization": ""},
         {"Authorization": "Bearer"},
-        {"Authorization": "Basic dXNlcjpwYXNz"},
-    ],
-)
-async def test_nobody_is_let_in_without_a_key(front: Front, headers: dict[str, str]) -> None:
-    for method, path in (("POST", "events"), ("POST", "events/batch"), ("POST", "services"), ("GET", "services")):
-        answer = await front.client.request(method, f"/api/v1/{path}", headers=headers)
-        problem_of(answer, 401, "unauthenticated")
-        assert answer.headers["www-authenticate"].startswith("Bearer")
+        {"Authorization": "Basic dTpw"},
+    )
+    for headers in nothing:
+        for method, path in (("POST", "events"), ("POST", "events/batch"), ("POST", "services"), ("GET", "services")):
+            answer = await front.client.request(method, f"/api/v1/{path}", headers=headers)
+            problem_of(answer, 401, "unauthenticated")
+            assert answer.headers["www-authenticate"].startswith("Bearer")
     assert await front.queue_length() == 0
 
 

@@ -79,11 +79,11 @@ async def test_a_read_arrives_with_its_path_its_query_and_the_callers_key(forwar
     assert "cookie" not in headers
 
 
-@pytest.mark.parametrize("path", ["/api/v1/usage", "/api/v1/usage/aggregate", "/api/v1/analytics/trends"])
-async def test_every_report_is_forwarded(forwarding: Front, path: str) -> None:
-    answer = await forwarding.client.get(path, headers={"Authorization": "Bearer ut_key"})
-    assert answer.json()["path"] == path
-    assert answer.json()["headers"]["authorization"] == "Bearer ut_key"
+async def test_every_report_is_forwarded(forwarding: Front) -> None:
+    for path in ("/api/v1/usage", "/api/v1/usage/aggregate", "/api/v1/analytics/trends"):
+        answer = await forwarding.client.get(path, headers={"Authorization": "Bearer ut_key"})
+        assert answer.json()["path"] == path
+        assert answer.json()["headers"]["authorization"] == "Bearer ut_key"
 
 
 async def test_an_error_of_the_query_service_is_passed_on(forwarding: Front) -> None:
@@ -94,16 +94,16 @@ async def test_an_error_of_the_query_service_is_passed_on(forwarding: Front) -> 
     assert "x-internal" not in answer.headers
 
 
-@pytest.mark.parametrize("name", ["a%00b", "a%2Fb", "%C3%A9", "a%3Fb", "x" * 3000])
-async def test_an_odd_path_is_forwarded_as_it_was_written(forwarding: Front, name: str) -> None:
-    answer = await forwarding.client.get(f"/api/v1/usage/{name}", headers=[(b"X-Customer-ID", b"\xe9")])
-    assert answer.status_code == 200
-    assert answer.json()["path"] == f"/api/v1/usage/{name}"
+async def test_an_odd_path_is_forwarded_as_it_was_written(forwarding: Front) -> None:
+    for name in ("a%00b", "a%2Fb", "%C3%A9", "a%3Fb", "x" * 3000):
+        answer = await forwarding.client.get(f"/api/v1/usage/{name}", headers=[(b"X-Customer-ID", b"\xe9")])
+        assert answer.status_code == 200
+        assert answer.json()["path"] == f"/api/v1/usage/{name}"
 
 
-@pytest.mark.parametrize("path", ["%2e%2e/metrics", "..%2fmetrics", "a/%2E%2E/%2e%2e/docs"])
-async def test_a_path_cannot_climb_out_of_the_reports(forwarding: Front, path: str) -> None:
-    problem_of(await forwarding.client.get(f"/api/v1/usage/{path}"), 404, "not_found")
+async def test_a_path_cannot_climb_out_of_the_reports(forwarding: Front) -> None:
+    for path in ("%2e%2e/metrics", "..%2fmetrics", "a/%2E%2E/%2e%2e/docs"):
+        problem_of(await forwarding.client.get(f"/api/v1/usage/{path}"), 404, "not_found")
 
 
 async def test_an_endless_address_is_refused(forwarding: Front) -> None:

@@ -58,7 +58,8 @@ class Front:
 
     async def envelopes(self) -> list[Envelope]:
         """Everything on the queue, oldest first, read as a processor reads it."""
-        return [decode(element) for element in await self.redis.lrange(QUEUE, 0, -1)]
+        elements: list[bytes] = await self.redis.lrange(QUEUE, 0, -1)  # type: ignore[assignment]
+        return [decode(element) for element in elements]
 
     async def events(self) -> list[Event]:
         return [event for envelope in await self.envelopes() for event in envelope.events]

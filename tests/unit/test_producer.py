@@ -82,7 +82,7 @@ async def test_a_server_that_never_answers_is_an_error_in_the_end() -> None:
 async def test_a_server_out_of_memory_refuses_and_takes_again_when_it_has_room(
     redis_url: str, redis_client: "redis.Redis"
 ) -> None:
-    usual = (await redis_client.config_get("maxmemory"))["maxmemory"]
+    usual = (await redis_client.config_get("maxmemory"))["maxmemory"] or "0"
     async with producer_at(redis_url) as producer:
         await redis_client.config_set("maxmemory", 1)
         try:
