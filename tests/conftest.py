@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 import asyncpg
+import hypothesis
 import pytest
 import redis.asyncio as redis
 
@@ -17,6 +18,10 @@ from shared.storage.pool import create_pool
 from tests.support.stores import Stores, start_stores
 
 SECRET = "a-secret-for-tests-only"
+
+# how fast a shared machine is at the moment is no property of the code
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")

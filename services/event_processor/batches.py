@@ -41,8 +41,9 @@ class Batch:
         provider_of: Callable[[str], str],
     ) -> None:
         self.events: list[Event] = [event for envelope in envelopes for event in envelope.events]
-        for event in self.events:
-            enrich(event, provider_of)
+        with exact_context():
+            for event in self.events:
+                enrich(event, provider_of)
         self.metric_names = {EVENTS, ERRORS, UNPRICED, COST}.union(*[event.metrics for event in self.events])
 
         keys = [event_key(event.source, event.event_id) for event in self.events]

@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -19,7 +20,7 @@ from shared.catalogue.llm_prices import LlmPriceCatalogue
 from shared.contracts.envelope import Envelope, UnreadableEnvelope, decode
 from shared.domain.errors import Unavailable
 from shared.observability import metrics
-from shared.queue.connection import REDIS_FAILURES
+from shared.queue.connection import REDIS_FAILURES, is_cancelled
 from shared.queue.consumer import Claim, Consumer
 from shared.storage.database import DATA_FAILURES, SCHEMA_FAILURES, TRANSIENT_FAILURES
 from shared.storage.event_store import DeadLetter, EventStore, Outcome
@@ -90,7 +91,7 @@ class Processor:
 
     async def run(self) -> None:
         idle = 0
-        while not self._is_stopping.is_set():
+        while not self._is_stopping.is_set() and not is_cancelled():
             try:
                 claims = await self._gather()
                 if claims:
@@ -106,7 +107,7 @@ class Processor:
 
     async def keep_leases(self) -> None:
         """Renew what is held, return what the dead held, and say how much waits. Runs beside `run`."""
-        while True:
+        while not is_cancelled():
             try:
                 await self._consumer.renew()
                 if returned := await self._consumer.reclaim():
@@ -267,10 +268,9 @@ class Processor:
 
     async def _pause(self, seconds: float) -> None:
         """Sleep, but wake when the process is told to stop."""
-        try:
-            await asyncio.wait_for(self._is_stopping.wait(), seconds)
-        except TimeoutError:
-            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._is_stopping.wait()
 
     def _report(self, outcome: Outcome, dead_letter_count: int, seconds: float) -> None:
         metrics.EVENTS_STORED.inc(outcome.stored)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings.sources import PydanticBaseSettingsSource
 
@@ -45,6 +45,15 @@ class ServiceSettings(BaseSettings):
             raise ValueError("must have at least 16 characters")
         return value
 
+    @model_validator(mode="after")
+    def _rollups_outlive_events(self) -> "ServiceSettings":
+        """Totals are read from rollups: events that outlive them would silently be missing from every sum."""
+        if self.rollup_retention_days < self.event_retention_days:
+            if "rollup_retention_days" in self.model_fields_set:
+                raise ValueError("ROLLUP_RETENTION_DAYS must not be below EVENT_RETENTION_DAYS; raise it or leave it out")
+            object.__setattr__(self, "rollup_retention_days", self.event_retention_days)
+        return self
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -66,8 +75,10 @@ def read_settings(cls: type[Settings]) -> Settings:
         return cls()  # type: ignore[call-arg]  # the environment gives the arguments
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]).upper() or "settings"
+        name = ".".join(str(part) for part in first["loc"]).upper()
         reason = "is not set" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
+        if not name:
+            sys.exit(f"Cannot start: {reason}.")
         sys.exit(f"Cannot start: {name} {reason}; set {name} in the environment (or {name}_FILE for a secret).")
     except OSError as error:
         sys.exit(f"Cannot start: a *_FILE setting names a file that cannot be read: {error}.")

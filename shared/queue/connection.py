@@ -1,5 +1,7 @@
 """How a Redis client for the queue is made, and which errors mean that Redis did not do it."""
 
+import asyncio
+
 import redis.asyncio as redis
 from redis.exceptions import RedisError
 
@@ -16,6 +18,14 @@ def connect(url: str, *, timeout_seconds: float = 5.0) -> "redis.Redis":
         retry=None,
         health_check_interval=0,
     )
+
+
+def is_cancelled() -> bool:
+    """Whether this task was told to end. Asked by every loop that talks to Redis: the client waits with
+    `asyncio.wait_for`, which on Python 3.11 may swallow the CancelledError that said so.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def is_reachable(client: "redis.Redis") -> bool:

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from shared.domain.errors import Unavailable
@@ -41,6 +42,10 @@ DATA_FAILURES: tuple[type[BaseException], ...] = (
     asyncpg.ProgramLimitExceededError,
     UnicodeEncodeError,
 )
+
+
+# PoolTimeout: every connection is in use, and stayed so
+_AWAY = (OperationalError, InterfaceError, PoolTimeout, OSError, TimeoutError)
 
 
 class DatabaseUnavailable(Unavailable):
@@ -85,7 +90,7 @@ class Database:
         try:
             async with self.engine.begin() as connection:
                 yield connection
-        except (OperationalError, InterfaceError, OSError, TimeoutError) as error:
+        except _AWAY as error:
             raise DatabaseUnavailable from error
         except DBAPIError as error:
             if error.connection_invalidated or isinstance(error.orig and error.orig.__cause__, TRANSIENT_FAILURES):
@@ -97,7 +102,7 @@ class Database:
         try:
             async with self.engine.connect() as connection:
                 await connection.execute(text("SELECT value FROM change_counters LIMIT 1"))
-        except (DBAPIError, OSError, TimeoutError):
+        except (DBAPIError, *_AWAY):
             return False
         return True
 

@@ -140,8 +140,8 @@ async def _until_settled(client: "redis.Redis", stack: Stack, key: str, *, expec
     async with asyncio.timeout(60):
         while await client.llen(QUEUE) or await client.zcard(CLAIMS):
             await asyncio.sleep(0.1)
-        while (await _get(stack, key, "/api/v1/usage", limit=1, **DAY))["total_count"] != expected:
-            await asyncio.sleep(0.1)
+    counted = await _get(stack, key, "/api/v1/usage", limit=1, **DAY)
+    assert counted["total_count"] == expected  # acknowledged means committed, and committed means counted
 
 
 async def _reports(stack: Stack, key: str) -> dict[str, Any]:

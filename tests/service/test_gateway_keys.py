@@ -13,7 +13,7 @@ EVENT = llm_event("e-1")
 
 
 async def test_nobody_is_let_in_without_a_key(front: Front) -> None:
-    nothing = (
+    nothing: tuple[dict[str, str], ...] = (
         {},
         {"X-API-Key": ""},
         {"Authorization": ""},

@@ -25,6 +25,11 @@ def test_the_environment_sets_them_and_secrets_are_masked() -> None:
     assert "p@db" not in repr(settings)
 
 
+def test_rollups_are_kept_at_least_as_long_as_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENT_RETENTION_DAYS", "4000")
+    assert read_settings(ServiceSettings).rollup_retention_days == 4000
+
+
 def test_a_secret_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("a-secret-out-of-a-file\n")
     monkeypatch.delenv("API_SECRET_KEY")
@@ -42,6 +47,7 @@ def test_a_secret_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: P
             "Cannot start: API_SECRET_KEY must have at least 16 characters; set API_SECRET_KEY",
         ),
         ("MAX_BATCH_SIZE", "many", "Cannot start: MAX_BATCH_SIZE Input should be a valid integer"),
+        ("ROLLUP_RETENTION_DAYS", "30", "Cannot start: ROLLUP_RETENTION_DAYS must not be below EVENT_RETENTION_DAYS"),
         ("API_SECRET_KEY_FILE", "/nowhere", "Cannot start: a *_FILE setting names a file that cannot be read"),
     ],
 )
