@@ -50,7 +50,9 @@ class ServiceSettings(BaseSettings):
         """Totals are read from rollups: events that outlive them would silently be missing from every sum."""
         if self.rollup_retention_days < self.event_retention_days:
             if "rollup_retention_days" in self.model_fields_set:
-                raise ValueError("ROLLUP_RETENTION_DAYS must not be below EVENT_RETENTION_DAYS; raise it or leave it out")
+                raise ValueError(
+                    "ROLLUP_RETENTION_DAYS must not be below EVENT_RETENTION_DAYS; raise it or leave it out"
+                )
             object.__setattr__(self, "rollup_retention_days", self.event_retention_days)
         return self
 
