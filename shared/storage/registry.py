@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Row, func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.domain.billing_config import RateTerms
@@ -124,7 +125,7 @@ class RegistryStore:
         """The tenant's own service types, newest version of each."""
         query = (
             select(service_types)
-            .distinct(service_types.c.service_type)
+            .ext(distinct_on(service_types.c.service_type))
             .where(service_types.c.tenant == scope.number)
             .order_by(service_types.c.service_type, service_types.c.version.desc())
         )
