@@ -72,6 +72,7 @@ class Database:
             max_overflow=0,
             pool_timeout=10,
             pool_pre_ping=False,
+            hide_parameters=True,  # an error's text goes to the log: never with the values
             connect_args={
                 "timeout": 5,
                 "server_settings": {
