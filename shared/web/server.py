@@ -5,8 +5,8 @@ import gc
 import uvicorn
 from fastapi import FastAPI
 
-# Requests and batches make many objects and no cycles: the collector's default of every 700 costs a tenth of the
-# processor's time and frees nothing.
+# Requests and batches make many objects and no cycles: with the collector's default of every 700 the
+# gateway and the processor spend about 5 % more time per event.
 _COLLECT_AFTER = (100_000, 20, 50)
 
 
